@@ -1,0 +1,55 @@
+"""Exact, memory-speed normalisation for NumPy on the CPU: batch norm with its gradients, and networks that train with it.
+
+Everything is reached from here: ``nc.batch_norm`` and its kin, ``nc.nn``, ``nc.optim``, ``nc.MLP``, ``nc.Trainer``,
+``nc.data``. What a script does not use is not imported.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from normcore._config import show_config as show_config
+from normcore._dispatch import use_backend as use_backend
+from normcore._threads import get_num_threads as get_num_threads
+from normcore._threads import set_num_threads as set_num_threads
+from normcore._threads import threads as threads
+from normcore._version import __version__ as __version__
+from normcore.functional import batch_norm as batch_norm
+from normcore.functional import batch_norm_backward as batch_norm_backward
+from normcore.functional import batch_norm_forward as batch_norm_forward
+from normcore.functional import batch_stats as batch_stats
+from normcore.functional import explain as explain
+
+if TYPE_CHECKING:
+    from normcore import data as data
+    from normcore import functional as functional
+    from normcore import nn as nn
+    from normcore import optim as optim
+    from normcore import training as training
+    from normcore.nn import MLP as MLP
+    from normcore.training import History as History
+    from normcore.training import Trainer as Trainer
+
+_LAZY = {
+    "data": "normcore.data",
+    "nn": "normcore.nn",
+    "optim": "normcore.optim",
+    "training": "normcore.training",
+    "MLP": "normcore.nn",
+    "History": "normcore.training",
+    "Trainer": "normcore.training",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'normcore' has no attribute {name!r}")
+    module = importlib.import_module(_LAZY[name])
+    value = module if _LAZY[name] == f"normcore.{name}" else getattr(module, name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})

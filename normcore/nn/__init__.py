@@ -1,0 +1,21 @@
+"""Layers, losses and networks with PyTorch's names, defaults and state-dict keys, on NumPy arrays.
+
+`y = model(x)` keeps what `model.backward(dy)` needs; backward sets `Parameter.grad` and returns dx. There is no tape.
+"""
+
+from . import init as init
+from .activation import ReLU as ReLU
+from .activation import Sigmoid as Sigmoid
+from .activation import Tanh as Tanh
+from .batchnorm import BatchNorm1d as BatchNorm1d
+from .batchnorm import BatchNorm2d as BatchNorm2d
+from .container import Sequential as Sequential
+from .flatten import Flatten as Flatten
+from .linear import Linear as Linear
+from .loss import CrossEntropyLoss as CrossEntropyLoss
+from .loss import Loss as Loss
+from .loss import MSELoss as MSELoss
+from .mlp import MLP as MLP
+from .module import LoadResult as LoadResult
+from .module import Module as Module
+from .module import Parameter as Parameter

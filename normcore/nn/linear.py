@@ -1,0 +1,90 @@
+"""The fully connected layer."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from . import init
+from ._checks import Array, as_float_dtype, as_input, as_size, check_gradient
+from .module import Module, Parameter
+
+
+class Linear(Module):
+    """Fully connected layer, `y = x @ weight.T + bias`.
+
+    Parameters
+    ----------
+    in_features, out_features : int
+        Lengths of the last dimension of x and of y.
+    bias : bool
+        Whether to add a bias.
+    dtype : dtype
+        Of the parameters and of the input.
+    rng : None, int or numpy.random.Generator
+        Source of the starting values: weight and bias uniform in +-1/sqrt(in_features), as in PyTorch.
+
+    Attributes
+    ----------
+    weight : Parameter of shape (out_features, in_features)
+    bias : Parameter of shape (out_features,), or None
+
+    Notes
+    -----
+    Shapes: x (..., in_features), y (..., out_features). Backward:
+    `dx = dy @ weight`, `dweight = dy.T @ x`, `dbias = dy.sum(0)`, with leading dimensions taken as rows.
+    The layer keeps a reference to x: do not change x between forward and backward.
+
+    Raises
+    ------
+    TypeError
+        If x does not have the layer's dtype.
+    ValueError
+        If the last dimension of x is not `in_features`.
+    """
+
+    def __init__(
+        self, in_features: int, out_features: int, bias: bool = True, *, dtype: DTypeLike = np.float32, rng: init.RandomState = None
+    ) -> None:
+        self.in_features = as_size(in_features, "in_features", "Linear")
+        self.out_features = as_size(out_features, "out_features", "Linear")
+        dtype = as_float_dtype(dtype, "Linear")
+        rng = init.as_generator(rng)
+        bound = init.linear_bound(self.in_features)
+        self.weight = Parameter(init.uniform((self.out_features, self.in_features), bound, rng, dtype))
+        self.bias = Parameter(init.uniform((self.out_features,), bound, rng, dtype)) if bias else None
+
+    def forward(self, x: Array) -> Array:
+        """Return `x @ weight.T + bias`."""
+        x = as_input(x, "Linear")
+        weight = self.weight.data
+        if x.dtype != weight.dtype:
+            raise TypeError(
+                f"Linear: x is {x.dtype} but the layer is {weight.dtype}; "
+                f"pass x.astype(np.{weight.dtype}) or make the layer with dtype=np.{x.dtype}."
+            )
+        if x.ndim == 0 or x.shape[-1] != self.in_features:
+            raise ValueError(
+                f"Linear: x has shape {x.shape}, but its last dimension must be in_features={self.in_features}; "
+                "reshape x or change in_features."
+            )
+        self._saved = x
+        y: Array = np.matmul(x, weight.T)
+        if self.bias is not None:
+            y += self.bias.data
+        return y
+
+    def backward(self, dy: Array) -> Array:
+        """Set the gradients of weight and bias and return dx."""
+        x = self._recall()
+        check_gradient(dy, x.shape[:-1] + (self.out_features,), "Linear")
+        rows = dy if dy.ndim == 2 else dy.reshape(-1, self.out_features)
+        np.matmul(rows.T, x if x.ndim == 2 else x.reshape(-1, self.in_features), out=self.weight.new_grad())
+        if self.bias is not None:
+            # A product with ones sums the rows faster than np.add.reduce, and rounds less.
+            np.matmul(np.ones(len(rows), rows.dtype), rows, out=self.bias.new_grad())
+        return np.matmul(dy, self.weight.data)  # type: ignore[no-any-return]
+
+    def extra_repr(self) -> str:
+        """The constructor's arguments."""
+        return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"

@@ -1,0 +1,268 @@
+"""Parameter and Module: what every layer is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, NamedTuple, TypeVar
+
+import numpy as np
+
+from ._checks import Array
+
+_Self = TypeVar("_Self", bound="Module")
+
+
+class Parameter:
+    """A trainable array and its gradient.
+
+    Attributes
+    ----------
+    data : ndarray
+        The values. Optimisers and `load_state_dict` write into this array, so a view of it stays valid.
+    grad : ndarray or None
+        The gradient of the last `backward`, of the shape and dtype of `data`; None before the first one and
+        after `zero_grad`. Layers may reuse its memory in the next `backward`: copy it to keep it.
+    """
+
+    __slots__ = ("data", "grad", "_buffer")
+
+    def __init__(self, data: Array) -> None:
+        self.data: Array = data
+        self.grad: Array | None = None
+        self._buffer: Array | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of `data`."""
+        return self.data.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Dtype of `data`."""
+        return self.data.dtype
+
+    def zero_grad(self) -> None:
+        """Forget the gradient: `grad` becomes None, and optimisers leave this parameter alone."""
+        self.grad = None
+
+    def new_grad(self) -> Array:
+        """Make `grad` an array to be overwritten, the same memory in every step, and return it."""
+        buffer = self._buffer
+        if buffer is None or buffer.shape != self.data.shape or buffer.dtype != self.data.dtype:
+            buffer = self._buffer = np.empty(self.data.shape, self.data.dtype)
+        self.grad = buffer
+        return buffer
+
+    def __getstate__(self) -> tuple[None, dict[str, Any]]:
+        # Scratch memory is not worth pickling or copying.
+        return None, {"data": self.data, "grad": self.grad, "_buffer": None}
+
+    def __repr__(self) -> str:
+        return f"Parameter(shape={self.shape}, dtype={self.dtype})"
+
+
+class LoadResult(NamedTuple):
+    """What `load_state_dict(strict=False)` passed over."""
+
+    missing_keys: list[str]
+    unexpected_keys: list[str]
+
+
+class Module:
+    """A layer, or several: maps an array to an array, and the gradient of its output to the gradient of its input.
+
+    A layer of your own has a `forward(x)` that keeps in `self._saved` what its backward needs, and a `backward(dy)` that
+    sets the `grad` of its parameters and returns dx. Attributes that are a `Parameter` or a `Module` are found by
+    themselves; the names of attributes that are buffers (arrays that belong to the state but are not trained) go
+    into the class attribute `buffer_names`. To hold a list of layers, use `Sequential`.
+
+    There is no tape: `backward` belongs to the last `forward`, in training or evaluation mode.
+
+    Attributes
+    ----------
+    training : bool
+        True after `train()` (the default), False after `eval()`.
+    """
+
+    buffer_names: ClassVar[tuple[str, ...]] = ()
+    training: bool = True
+    _saved: Any = None
+
+    def forward(self, x: Array) -> Array:
+        """Return the output for `x` and keep what `backward` needs."""
+        raise NotImplementedError(f"{type(self).__name__} has no forward(x)")
+
+    def backward(self, dy: Array) -> Array:
+        """Return the gradient of the input, given the gradient `dy` of the output of the last forward.
+
+        The `grad` of every parameter is *set*, not added to, so a training loop needs no `zero_grad()`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no backward(dy)")
+
+    def __call__(self, x: Array) -> Array:
+        return self.forward(x)
+
+    def _recall(self) -> Any:
+        """What the last forward kept."""
+        if self._saved is None:
+            raise RuntimeError(f"{type(self).__name__}.backward was called before forward: call the layer on an input first.")
+        return self._saved
+
+    # The tree of modules
+
+    def named_children(self) -> Iterator[tuple[str, Module]]:
+        """Pairs of name and direct submodule."""
+        for name, value in vars(self).items():
+            if isinstance(value, Module):
+                yield name, value
+
+    def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
+        """Pairs of dotted name and module: this one (named `prefix`), then all below it."""
+        yield prefix, self
+        for name, child in self.named_children():
+            yield from child.named_modules(f"{prefix}.{name}" if prefix else name)
+
+    def modules(self) -> Iterator[Module]:
+        """This module and all below it."""
+        for _, module in self.named_modules():
+            yield module
+
+    def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
+        """Pairs of dotted name and `Parameter`, in the order of PyTorch's state dict."""
+        for prefix, module in self.named_modules():
+            for name, value in vars(module).items():
+                if isinstance(value, Parameter):
+                    yield (f"{prefix}.{name}" if prefix else name), value
+
+    def parameters(self) -> Iterator[Parameter]:
+        """All parameters."""
+        for _, parameter in self.named_parameters():
+            yield parameter
+
+    def named_buffers(self) -> Iterator[tuple[str, Array]]:
+        """Pairs of dotted name and buffer, such as `1.running_mean`; the arrays themselves, not copies."""
+        for prefix, module in self.named_modules():
+            for name in module.buffer_names:
+                value = getattr(module, name)
+                if value is not None:
+                    yield (f"{prefix}.{name}" if prefix else name), value
+
+    def buffers(self) -> Iterator[Array]:
+        """All buffers."""
+        for _, buffer in self.named_buffers():
+            yield buffer
+
+    # Modes and gradients
+
+    def train(self: _Self, mode: bool = True) -> _Self:
+        """Put this module and all below it into training mode (`mode=False`: evaluation mode) and return it."""
+        for module in self.modules():
+            module.training = bool(mode)
+        return self
+
+    def eval(self: _Self) -> _Self:
+        """Put this module and all below it into evaluation mode and return it."""
+        return self.train(False)
+
+    def zero_grad(self) -> None:
+        """Set the `grad` of every parameter to None. Not needed between steps, since `backward` sets gradients."""
+        for parameter in self.parameters():
+            parameter.zero_grad()
+
+    # State
+
+    def _named_state(self) -> Iterator[tuple[str, Array]]:
+        for prefix, module in self.named_modules():
+            dot = f"{prefix}." if prefix else ""
+            for name, value in vars(module).items():
+                if isinstance(value, Parameter):
+                    yield dot + name, value.data
+            for name in module.buffer_names:
+                value = getattr(module, name)
+                if value is not None:
+                    yield dot + name, value
+
+    def state_dict(self) -> dict[str, Array]:
+        """Copies of all parameters and buffers, with PyTorch's keys, order and shapes.
+
+        Returns
+        -------
+        dict of str to ndarray
+            `{k: torch.from_numpy(v) for k, v in model.state_dict().items()}` loads into the same network in PyTorch, and
+            `np.savez(file, **model.state_dict())` keeps it.
+        """
+        return {name: value.copy() for name, value in self._named_state()}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> LoadResult:
+        """Copy parameters and buffers from `state_dict` into this module, in place.
+
+        Parameters
+        ----------
+        state_dict : mapping of str to array
+            Anything `np.asarray` takes will do, such as the tensors of a PyTorch state dict on the CPU. Values are
+            converted to the dtype that the module has.
+        strict : bool
+            Whether a missing or unexpected key is an error. A wrong shape or kind always is.
+
+        Returns
+        -------
+        LoadResult
+            `missing_keys` and `unexpected_keys`, both empty when `strict`.
+
+        Raises
+        ------
+        ValueError
+            With all that is wrong in one message. Nothing has been written then.
+        TypeError
+            If `state_dict` is not a mapping.
+        """
+        owner = type(self).__name__
+        if not isinstance(state_dict, Mapping):
+            raise TypeError(f"{owner}.load_state_dict: state_dict must be a mapping, got {type(state_dict).__name__}.")
+        own = dict(self._named_state())
+        missing = [name for name in own if name not in state_dict]
+        unexpected = [str(name) for name in state_dict if name not in own]
+        problems: list[str] = []
+        if strict and missing:
+            problems.append(f"missing keys: {', '.join(missing)}")
+        if strict and unexpected:
+            problems.append(f"unexpected keys: {', '.join(unexpected)}")
+
+        new: dict[str, Array] = {}
+        for name, target in own.items():
+            if name in state_dict:
+                try:
+                    new[name] = _as_like(state_dict[name], target)
+                except (TypeError, ValueError, RuntimeError) as error:
+                    problems.append(f"{name}: {error}")
+        if problems:
+            hint = "" if not (missing or unexpected) else " (strict=False passes over missing and unexpected keys)"
+            raise ValueError(f"{owner}.load_state_dict: nothing was loaded; " + "; ".join(problems) + hint + ".")
+        for name, value in new.items():
+            own[name][...] = value
+        return LoadResult(missing, unexpected)
+
+    # Plumbing
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A pickle or deepcopy keeps the layer, not the last batch that went through it.
+        return {name: value for name, value in vars(self).items() if name != "_saved"}
+
+    def extra_repr(self) -> str:
+        """The arguments shown between the brackets of `repr`."""
+        return ""
+
+    def __repr__(self) -> str:
+        head = f"{type(self).__name__}({self.extra_repr()}"
+        lines = [f"({name}): {child!r}".replace("\n", "\n  ") for name, child in self.named_children()]
+        return head + "".join(f"\n  {line}" for line in lines) + ("\n)" if lines else ")")
+
+
+def _as_like(value: Any, target: Array) -> Array:
+    """`value` as an array of the shape and dtype of `target`, or an error that says what it is instead."""
+    array = np.asarray(value)
+    if array.shape != target.shape:
+        raise ValueError(f"has shape {array.shape}, expected {target.shape}")
+    if array.dtype == object or not np.can_cast(array.dtype, target.dtype, "same_kind"):
+        raise TypeError(f"has dtype {array.dtype}, expected {target.dtype}")
+    return array.astype(target.dtype)

@@ -1,0 +1,92 @@
+"""Stochastic gradient descent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from normcore.nn import Parameter
+from normcore.nn._checks import Array, as_number
+
+from .optimizer import Optimizer
+
+
+class SGD(Optimizer):
+    """Gradient descent with momentum, as `torch.optim.SGD`.
+
+    Parameters
+    ----------
+    params : iterable of Parameter
+        `model.parameters()`.
+    lr : float
+        Learning rate.
+    momentum : float
+        Share of the old direction that is kept.
+    dampening : float
+        Share of the gradient that is kept out of the momentum buffer.
+    weight_decay : float
+        Adds `weight_decay * p` to the gradient.
+    nesterov : bool
+        Nesterov momentum. Needs momentum, and no dampening.
+
+    Notes
+    -----
+    With g the gradient (plus weight decay) of parameter p::
+
+        buf = g                                      first step with momentum
+        buf = momentum * buf + (1 - dampening) * g   later steps
+        d   = g + momentum * buf                     nesterov
+        d   = buf                                    momentum
+        d   = g                                      neither
+        p   = p - lr * d
+
+    Raises
+    ------
+    ValueError
+        If a number is negative or not finite, or `nesterov` lacks its conditions.
+    """
+
+    option_names = ("momentum", "dampening", "weight_decay", "nesterov")
+    array_names = ("momentum_buffer",)
+
+    def __init__(
+        self,
+        params: Iterable[Parameter],
+        lr: float = 1e-3,
+        momentum: float = 0.0,
+        dampening: float = 0.0,
+        weight_decay: float = 0.0,
+        nesterov: bool = False,
+    ) -> None:
+        self.momentum = as_number(momentum, "momentum", "SGD", "[0, inf)")
+        self.dampening = as_number(dampening, "dampening", "SGD", "(-inf, inf)")
+        self.weight_decay = as_number(weight_decay, "weight_decay", "SGD", "[0, inf)")
+        self.nesterov = bool(nesterov)
+        if self.nesterov and (self.momentum == 0 or self.dampening != 0):
+            raise ValueError(
+                f"SGD: nesterov needs momentum above 0 and dampening 0, got momentum={momentum!r} and dampening={dampening!r}."
+            )
+        super().__init__(params, lr)
+
+    def _update(self, data: Array, grad: Array, state: dict[str, Any], a: Array, b: Array) -> None:
+        direction = grad
+        if self.weight_decay:
+            np.multiply(data, self.weight_decay, out=a)
+            a += grad
+            direction = a
+        if self.momentum:
+            buf = state.get("momentum_buffer")
+            if buf is None:
+                buf = state["momentum_buffer"] = direction.copy()
+            else:
+                buf *= self.momentum
+                buf += direction if self.dampening == 0 else np.multiply(direction, 1 - self.dampening, out=b)
+            if self.nesterov:
+                np.multiply(buf, self.momentum, out=b)
+                b += direction
+                direction = b
+            else:
+                direction = buf
+        data -= np.multiply(direction, self.lr, out=b)

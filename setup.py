@@ -1,0 +1,110 @@
+"""What pyproject.toml cannot say: the compiled kernels, and whether this compiler has OpenMP.
+
+Environment variables:
+
+NORMCORE_NO_OPENMP=1  build serial kernels
+NORMCORE_DEBUG=1      check every index of the kernels (slow; for developers)
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+DEBUG = os.environ.get("NORMCORE_DEBUG", "") not in ("", "0")
+NO_OPENMP = os.environ.get("NORMCORE_NO_OPENMP", "") not in ("", "0")
+
+EXTENSIONS = ["normcore/backends/cython_kernels.pyx"]
+
+# -ffp-contract=off: a fused multiply-add rounds once where the formula rounds twice, so results would depend on the CPU.
+# Not here: -ffast-math (breaks NaN, Inf and the order of sums), -march=native (breaks on another machine).
+COMPILE_FLAGS = [] if platform.system() == "Windows" else ["-O3", "-ffp-contract=off"]
+
+DIRECTIVES = {
+    "language_level": 3,
+    "boundscheck": DEBUG,
+    "wraparound": False,
+    "initializedcheck": DEBUG,
+    "cdivision": True,
+    "embedsignature": True,
+}
+
+OPENMP_FLAGS = {
+    "Windows": (["/openmp"], []),
+    "Darwin": (["-Xpreprocessor", "-fopenmp"], ["-lomp"]),
+}.get(platform.system(), (["-fopenmp"], ["-fopenmp"]))
+
+OPENMP_PROGRAM = """
+#include <omp.h>
+#include <stdio.h>
+int main(void) {
+    int threads = 0;
+    #pragma omp parallel reduction(+:threads)
+    threads += 1;
+    printf("%d threads\\n", threads);
+    return threads < 1;
+}
+"""
+
+
+def openmp_works(compiler) -> str:
+    """Compile, link and run a parallel program; return why that failed, or an empty string."""
+    compile_flags, link_flags = OPENMP_FLAGS
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder, "openmp_probe.c")
+        source.write_text(OPENMP_PROGRAM)
+        try:
+            objects = compiler.compile([str(source)], output_dir=folder, extra_postargs=compile_flags)
+            compiler.link_executable(objects, str(Path(folder, "openmp_probe")), extra_postargs=link_flags)
+            program = next(p for p in Path(folder).iterdir() if p.stem == "openmp_probe" and p.suffix in ("", ".exe"))
+            subprocess.run([str(program)], check=True, capture_output=True, timeout=60)
+        except Exception as error:  # noqa: BLE001 - whatever the compiler does, the answer is a serial build
+            return f"{type(error).__name__}: {error}"
+    return ""
+
+
+class BuildExt(build_ext):
+    """Adds OpenMP's flags where the probe works; says loudly where it does not."""
+
+    def build_extensions(self) -> None:
+        reason = "NORMCORE_NO_OPENMP is set" if NO_OPENMP else openmp_works(self.compiler)
+        if reason:
+            line = "*" * 100
+            print(
+                f"{line}\nnormcore is being built WITHOUT THREADS: {reason}.\nEverything works, on one core. To use "
+                "them all, install a compiler with OpenMP (GCC; on macOS: brew install libomp) and build again.\n"
+                f"{line}",
+                file=sys.stderr,
+                flush=True,
+            )
+        else:
+            for extension in self.extensions:
+                extension.extra_compile_args = [*extension.extra_compile_args, *OPENMP_FLAGS[0]]
+                extension.extra_link_args = [*extension.extra_link_args, *OPENMP_FLAGS[1]]
+        super().build_extensions()
+
+
+setup(
+    ext_modules=cythonize(
+        [
+            Extension(
+                path.removesuffix(".pyx").replace("/", "."),
+                [path],
+                extra_compile_args=COMPILE_FLAGS,
+                define_macros=[("NORMCORE_DEBUG", "1")] if DEBUG else [],
+            )
+            for path in EXTENSIONS
+        ],
+        compiler_directives=DIRECTIVES,
+        force=DEBUG,
+    ),
+    cmdclass={"build_ext": BuildExt},
+)
