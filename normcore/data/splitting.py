@@ -1,0 +1,95 @@
+"""Cutting a data set into a part to train on and a part to validate with."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+
+class Part(NamedTuple):
+    """Inputs and targets of one part of a data set."""
+
+    X: NDArray[Any]
+    y: NDArray[Any]
+
+
+def split(
+    X: ArrayLike,  # noqa: N803 - the name everybody uses
+    y: ArrayLike,
+    validation_fraction: float = 0.2,
+    seed: int | None = 0,
+    *,
+    stratify: bool = True,
+) -> tuple[Part, Part]:
+    """Cut a data set into a training and a validation part, at random.
+
+    Parameters
+    ----------
+    X : array_like of shape (samples, ...)
+        The inputs.
+    y : array_like of shape (samples, ...)
+        The targets.
+    validation_fraction : float, default 0.2
+        Share of the samples in the validation part, more than 0 and less than 1. Neither part comes out empty.
+    seed : int or None, default 0
+        The same seed gives the same parts. None: other parts every time.
+    stratify : bool, default True
+        Keep the share of every value of `y` the same in both parts, to within one sample. For classes; say False when
+        `y` holds numbers to be predicted.
+
+    Returns
+    -------
+    train, validation : Part
+        Named tuples ``(X, y)``, rows in the order they had. The second one fits ``Trainer.fit(validation_data=...)``.
+
+    Raises
+    ------
+    ValueError
+        If the lengths differ, there are fewer than two samples, or `validation_fraction` is not between 0 and 1.
+
+    Examples
+    --------
+    >>> from normcore.data import load_digits, split
+    >>> digits = load_digits()
+    >>> train, validation = split(digits.X, digits.y, validation_fraction=0.25, seed=0)
+    >>> train.X.shape, validation.y.shape
+    ((1348, 64), (449,))
+    """
+    X, y = np.asarray(X), np.asarray(y)  # noqa: N806
+    if X.ndim == 0 or y.ndim == 0 or len(X) != len(y):
+        raise ValueError(
+            f"X and y must have one row for each sample, got shapes {X.shape} and {y.shape}; make their lengths equal"
+        )
+    samples = len(X)
+    if samples < 2:
+        raise ValueError(f"X must have at least two samples to be cut in two, got {samples}; add samples")
+    if not 0.0 < validation_fraction < 1.0:
+        raise ValueError(
+            f"validation_fraction must be more than 0 and less than 1, got {validation_fraction}; "
+            "0.2 keeps a fifth for validation"
+        )
+    if stratify and y.ndim != 1:
+        raise ValueError(f"y must hold one class for each sample, got shape {y.shape}; say stratify=False")
+    held_out = min(max(round(samples * validation_fraction), 1), samples - 1)
+    rng = np.random.default_rng(seed)
+    groups = _by_class(y) if stratify else [np.arange(samples)]
+    validation = np.zeros(samples, bool)
+    for members, count in zip(groups, _shares([len(g) for g in groups], held_out), strict=True):
+        validation[rng.choice(members, count, replace=False)] = True
+    return Part(X[~validation], y[~validation]), Part(X[validation], y[validation])
+
+
+def _by_class(y: NDArray[Any]) -> list[NDArray[np.intp]]:
+    classes, inverse = np.unique(y, return_inverse=True)
+    return [np.flatnonzero(inverse == k) for k in range(len(classes))]
+
+
+def _shares(sizes: list[int], total: int) -> list[int]:
+    """`total` cut in proportion to `sizes`, in whole numbers: the largest remainders are rounded up."""
+    exact = np.array(sizes) * (total / sum(sizes))
+    shares = np.floor(exact).astype(np.intp)
+    missing = total - int(shares.sum())
+    shares[np.argsort(shares - exact, kind="stable")[:missing]] += 1
+    return [int(s) for s in shares]
