@@ -54,12 +54,18 @@ def as_input(x: Any, owner: str, name: str = "x") -> Array:
     """`x`, called `name` in messages, as a plain floating-point array; nothing is copied."""
     if type(x) is not np.ndarray:
         if not isinstance(x, np.ndarray):
-            raise TypeError(f"{owner}: {name} must be a NumPy array, got {type(x).__name__}; convert it with np.asarray.")
+            raise TypeError(
+                f"{owner}: {name} must be a NumPy array, got {type(x).__name__}; convert it with np.asarray."
+            )
         if isinstance(x, np.ma.MaskedArray):
-            raise TypeError(f"{owner}: {name} is a masked array, whose mask would be ignored; pass {name}.filled(value).")
+            raise TypeError(
+                f"{owner}: {name} is a masked array, whose mask would be ignored; pass {name}.filled(value)."
+            )
         x = np.asarray(x)
     if x.dtype.kind != "f":
-        raise TypeError(f"{owner}: {name} must be floating point, got {x.dtype}; convert it with {name}.astype(np.float32).")
+        raise TypeError(
+            f"{owner}: {name} must be floating point, got {x.dtype}; convert it with {name}.astype(np.float32)."
+        )
     return x  # type: ignore[no-any-return]
 
 

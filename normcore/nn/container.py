@@ -29,7 +29,11 @@ class Sequential(Module):
         seen: dict[int, int] = {}
         for position, layer in enumerate(layers):
             if not isinstance(layer, Module):
-                what = f"the class {layer.__name__}; call it" if isinstance(layer, type) else f"{type(layer).__name__}; pass each layer as an argument of its own"
+                what = (
+                    f"the class {layer.__name__}; call it"
+                    if isinstance(layer, type)
+                    else f"{type(layer).__name__}; pass each layer as an argument of its own"
+                )
                 raise TypeError(f"Sequential: layer {position} must be a Module, got {what}.")
             for module in layer.modules():
                 first = seen.setdefault(id(module), position)

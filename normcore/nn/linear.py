@@ -44,7 +44,13 @@ class Linear(Module):
     """
 
     def __init__(
-        self, in_features: int, out_features: int, bias: bool = True, *, dtype: DTypeLike = np.float32, rng: init.RandomState = None
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        *,
+        dtype: DTypeLike = np.float32,
+        rng: init.RandomState = None,
     ) -> None:
         self.in_features = as_size(in_features, "in_features", "Linear")
         self.out_features = as_size(out_features, "out_features", "Linear")

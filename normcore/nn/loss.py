@@ -38,7 +38,9 @@ class Loss:
         y = as_input(y, type(self).__name__, "y")
         target = self.check_target(target, y.shape)
         if y.size == 0 and self.reduction == "mean":
-            raise ValueError(f"{type(self).__name__}: y has shape {y.shape}, and nothing has no mean; pass at least one row.")
+            raise ValueError(
+                f"{type(self).__name__}: y has shape {y.shape}, and nothing has no mean; pass at least one row."
+            )
         losses = self.evaluate(y, target)
         self._count = losses.size
         if self.reduction == "none":
@@ -55,7 +57,9 @@ class Loss:
             If there was no loss yet.
         """
         if self._saved is None:
-            raise RuntimeError(f"{type(self).__name__}.backward was called before the loss: call criterion(y, target) first.")
+            raise RuntimeError(
+                f"{type(self).__name__}.backward was called before the loss: call criterion(y, target) first."
+            )
         return self.gradient(1.0 / self._count if self.reduction == "mean" else 1.0)
 
     def check_target(self, target: ArrayLike, shape: tuple[int, ...]) -> Array:
@@ -108,7 +112,11 @@ class CrossEntropyLoss(Loss):
         rows, classes = shape
         if target.dtype.kind == "f":
             if target.shape != shape:
-                hint = "; integer classes of shape (N,) need an integer dtype, target.astype(int)" if target.ndim == 1 else ""
+                hint = (
+                    "; integer classes of shape (N,) need an integer dtype, target.astype(int)"
+                    if target.ndim == 1
+                    else ""
+                )
                 raise ValueError(
                     f"CrossEntropyLoss: target has class probabilities of shape {target.shape}, but y has shape {shape}{hint}."
                 )

@@ -60,17 +60,23 @@ class MLP(Sequential):
         momentum: float | None = 0.1,
     ) -> None:
         if isinstance(sizes, (str, int)) or len(sizes) < 2:
-            raise ValueError(f"MLP: sizes must hold at least the number of features in and out, such as [784, 64, 10], got {sizes!r}.")
+            raise ValueError(
+                f"MLP: sizes must hold at least the number of features in and out, such as [784, 64, 10], got {sizes!r}."
+            )
         sizes = [as_size(size, "each of sizes", "MLP") for size in sizes]
         hidden = len(sizes) - 2
         norms = [norm] * hidden if norm is None or isinstance(norm, str) else list(norm)
         if len(norms) != hidden:
-            raise ValueError(f"MLP: norm has {len(norms)} entries, but there are {hidden} hidden layers; give one for each.")
+            raise ValueError(
+                f"MLP: norm has {len(norms)} entries, but there are {hidden} hidden layers; give one for each."
+            )
         for name in norms:
             if name is not None and name not in _NORMS:
                 raise ValueError(f"MLP: norm must be 'batch' or None, got {name!r}.")
         if activation not in _ACTIVATIONS:
-            raise ValueError(f"MLP: activation must be one of {', '.join(map(repr, _ACTIVATIONS))}, got {activation!r}.")
+            raise ValueError(
+                f"MLP: activation must be one of {', '.join(map(repr, _ACTIVATIONS))}, got {activation!r}."
+            )
 
         rng = init.as_generator(seed, "seed")
         layers: list[Module] = []

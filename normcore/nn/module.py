@@ -105,7 +105,9 @@ class Module:
     def _recall(self) -> Any:
         """What the last forward kept."""
         if self._saved is None:
-            raise RuntimeError(f"{type(self).__name__}.backward was called before forward: call the layer on an input first.")
+            raise RuntimeError(
+                f"{type(self).__name__}.backward was called before forward: call the layer on an input first."
+            )
         return self._saved
 
     # The tree of modules

@@ -42,13 +42,19 @@ class Optimizer:
     def __init__(self, params: Iterable[Parameter], lr: float) -> None:
         name = type(self).__name__
         if isinstance(params, (Module, Parameter)):
-            raise TypeError(f"{name}: params must be an iterable of parameters, got {type(params).__name__}; pass model.parameters().")
+            raise TypeError(
+                f"{name}: params must be an iterable of parameters, got {type(params).__name__}; pass model.parameters()."
+            )
         self.params = list(params)
         if not self.params:
-            raise ValueError(f"{name}: params is empty; pass model.parameters() of a model that has some (an iterator works once).")
+            raise ValueError(
+                f"{name}: params is empty; pass model.parameters() of a model that has some (an iterator works once)."
+            )
         for param in self.params:
             if not isinstance(param, Parameter):
-                raise TypeError(f"{name}: params must hold Parameter objects, got {type(param).__name__}; pass model.parameters().")
+                raise TypeError(
+                    f"{name}: params must hold Parameter objects, got {type(param).__name__}; pass model.parameters()."
+                )
         if len({id(param) for param in self.params}) != len(self.params):
             raise ValueError(f"{name}: params holds the same Parameter twice; pass each one once.")
         self.lr = lr
@@ -121,9 +127,13 @@ class Optimizer:
             numbers = list(group["params"])
             entries = {int(i): dict(entry) for i, entry in state_dict["state"].items()}
         except (KeyError, TypeError, ValueError, AttributeError):
-            raise ValueError(f'{owner}: state_dict must hold "state" and one group in "param_groups", as state_dict() returns.') from None
+            raise ValueError(
+                f'{owner}: state_dict must hold "state" and one group in "param_groups", as state_dict() returns.'
+            ) from None
         if len(numbers) != len(self.params):
-            raise ValueError(f"{owner}: state_dict is for {len(numbers)} parameters, but this optimiser has {len(self.params)}.")
+            raise ValueError(
+                f"{owner}: state_dict is for {len(numbers)} parameters, but this optimiser has {len(self.params)}."
+            )
         unsupported = [name for name in ("amsgrad", "maximize", "decoupled_weight_decay") if group.get(name)]
         missing = [name for name in ("lr", *self.option_names) if name not in group]
         if unsupported or missing:
@@ -131,10 +141,13 @@ class Optimizer:
             raise ValueError(f"{owner}: state_dict {what}; pass one of {type(self).__name__}.")
         options = {name: group[name] for name in ("lr", *self.option_names)}
         # Building a second optimiser checks the options by the rules of the first.
-        type(self)(self.params, **options)
-        state = [self._load_entry(owner, i, param, entries.get(number, {})) for i, (number, param) in enumerate(zip(numbers, self.params))]
-        for name, value in options.items():
-            setattr(self, name, value)
+        checked = type(self)(self.params, **options)
+        state = [
+            self._load_entry(owner, i, param, entries.get(number, {}))
+            for i, (number, param) in enumerate(zip(numbers, self.params))
+        ]
+        for name in options:
+            setattr(self, name, getattr(checked, name))
         self.state = state
 
     def _load_entry(self, owner: str, i: int, param: Parameter, entry: dict[str, Any]) -> dict[str, Any]:
@@ -143,11 +156,15 @@ class Optimizer:
             if name == "step":
                 loaded[name] = int(value)
             elif value is not None and name not in self.array_names:
-                raise ValueError(f"{owner}: state of parameter {i} has {name}, which {type(self).__name__} does not use.")
+                raise ValueError(
+                    f"{owner}: state of parameter {i} has {name}, which {type(self).__name__} does not use."
+                )
             elif value is not None:
                 array = np.array(value, dtype=param.dtype)
                 if array.shape != param.shape:
-                    raise ValueError(f"{owner}: {name} of parameter {i} has shape {array.shape}, expected {param.shape}.")
+                    raise ValueError(
+                        f"{owner}: {name} of parameter {i} has shape {array.shape}, expected {param.shape}."
+                    )
                 loaded[name] = array
         absent = [name for name in self.array_names if name not in loaded]
         if loaded and absent:

@@ -1,0 +1,75 @@
+"""Checking the arrays of a fit, and cutting them into batches."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from normcore.nn._checks import Array
+
+# Rows are looked at in blocks of about this many values, so that a memory-mapped X is not read into memory at once.
+_BLOCK = 1 << 20
+
+
+def check_count(value: Any, name: str) -> int:
+    """`value` as a positive int."""
+    try:
+        count = -1 if isinstance(value, (bool, np.bool_)) else operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be a positive int, got {value!r}.") from None
+    if count < 1:
+        raise ValueError(f"{name} must be a positive int, got {value!r}.")
+    return count
+
+
+def check_inputs(X: ArrayLike, name: str = "X") -> Array:
+    """`X` as a floating-point array with rows."""
+    if isinstance(X, np.ma.MaskedArray):
+        raise TypeError(f"{name} is a masked array, whose mask would be ignored; pass {name}.filled(value).")
+    X = np.asarray(X)
+    if X.dtype.kind != "f":
+        raise TypeError(f"{name} must be floating point, got {X.dtype}; convert it with {name}.astype(np.float32).")
+    if X.ndim < 2:
+        raise ValueError(
+            f"{name} must have shape (rows, features, ...), got {X.shape}; for a single row pass {name}[None]."
+        )
+    return X
+
+
+def check_pair(X: ArrayLike, y: ArrayLike, names: tuple[str, str] = ("X", "y")) -> tuple[Array, Array]:
+    """`X` and `y` as arrays with the same number of rows, at least one."""
+    X = check_inputs(X, names[0])
+    if isinstance(y, np.ma.MaskedArray):
+        raise TypeError(f"{names[1]} is a masked array, whose mask would be ignored; pass {names[1]}.filled(value).")
+    y = np.asarray(y)
+    if y.ndim == 0 or len(X) != len(y):
+        rows = f"{len(y)} rows" if y.ndim else "no rows"
+        raise ValueError(f"{names[0]} has {len(X)} rows but {names[1]} has {rows}; pass one target for each row.")
+    if not len(X):
+        raise ValueError(f"{names[0]} has no rows; pass at least one.")
+    return X, y
+
+
+def check_finite(array: Array, name: str) -> None:
+    """No NaN and no infinity, which one batch would spread to all parameters and running statistics."""
+    if array.dtype.kind != "f":
+        return
+    rows = max(1, _BLOCK // max(1, array[:1].size))
+    for start in range(0, len(array), rows):
+        if not np.isfinite(array[start : start + rows]).all():
+            raise ValueError(f"{name} has NaN or infinite values; remove those rows or fill them in.")
+
+
+def batch_bounds(rows: int, batch_size: int) -> list[tuple[int, int]]:
+    """Start and end of every batch.
+
+    A last batch of a single row is joined to the one before: batch norm cannot normalise one row, and leaving it out
+    would lose it.
+    """
+    bounds = [(start, min(start + batch_size, rows)) for start in range(0, rows, batch_size)]
+    if batch_size > 1 and len(bounds) > 1 and rows % batch_size == 1:
+        bounds[-2:] = [(bounds[-2][0], rows)]
+    return bounds
