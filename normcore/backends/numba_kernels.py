@@ -326,3 +326,65 @@ def input_gradient(dy, x, first, last, mean, scale, mean_dy, slope, dx):  # type
                 dy[n, c, start:stop], x[n, c, start:stop], mean[c], scale[c], mean_dy[c], slope[c],
                 dx[n, c, start:stop],
             )  # fmt: skip
+
+
+# --- the interface of a backend: waves of channels --------------------------------------------------------------------
+
+
+def waves(x, arrays=1):  # type: ignore[no-untyped-def]
+    """Ranges of channels whose values stay in cache between passes; rows are walked whole."""
+    outer, channels, inner = x.shape
+    wave = channels if inner == 1 else channels_in_wave(channels, arrays * outer * inner * x.itemsize)
+    return ((first, min(first + wave, channels)) for first in range(0, channels, wave))
+
+
+def wave_stats(x, first, last, mean, var, num_threads):  # type: ignore[no-untyped-def]
+    if x.shape[2] == 1:
+        stats_rows(x[:, :, 0], mean, var, num_threads)
+    else:
+        stats_runs(x, first, last, mean, var, num_threads)
+
+
+def channels_stats(x, mean, var, num_threads):  # type: ignore[no-untyped-def]
+    for first, last in waves(x):
+        wave_stats(x, first, last, mean, var, num_threads)
+
+
+def channels_forward(x, weight, bias, mean, var, rstd, y, eps, training, num_threads):  # type: ignore[no-untyped-def]
+    scale = np.empty_like(rstd)
+    for first, last in waves(x):
+        if training:
+            wave_stats(x, first, last, mean, var, num_threads)
+        wave = slice(first, last)
+        rstd[wave] = 1.0 / np.sqrt(var[wave] + eps)
+        scale[wave] = rstd[wave] * weight[wave]
+        normalize(x, first, last, mean, scale, bias, y, num_threads)
+
+
+def channels_backward(  # type: ignore[no-untyped-def]
+    dy, x, weight, mean, rstd, dx, dweight, dbias, training, num_threads
+):
+    count = float(x.shape[0] * x.shape[2])
+    scale = rstd * weight
+    mean_dy = np.zeros_like(scale)
+    slope = np.zeros_like(scale)
+    for first, last in waves(x, arrays=2):
+        sum_gradients(dy, x, first, last, mean, dweight, dbias, num_threads)
+        wave = slice(first, last)
+        dweight[wave] *= rstd[wave]
+        if training:
+            mean_dy[wave] = dbias[wave] / count
+            slope[wave] = rstd[wave] * dweight[wave] / count
+        input_gradient(dy, x, first, last, mean, scale, mean_dy, slope, dx, num_threads)
+
+
+def declines(walk, dtype):  # type: ignore[no-untyped-def]
+    """Why this backend cannot carry such a call, or None."""
+    if dtype.name not in ("float32", "float64"):
+        return f"is compiled for float32 and float64, not {dtype.name}"
+    return None
+
+
+def kernels(dtype):  # type: ignore[no-untyped-def]
+    """The loops for one dtype: Numba compiles a version for each one it meets."""
+    return Kernels(channels_stats, channels_forward, channels_backward)
