@@ -1,4 +1,4 @@
-"""Checks of arguments that the layers, losses and optimisers share: one sentence each, raised before anything is written."""
+"""Checks of arguments that layers, losses and optimisers share: one sentence each, before anything is written."""
 
 from __future__ import annotations
 
@@ -42,7 +42,8 @@ def as_number(value: Any, name: str, owner: str, interval: str) -> float:
 def as_float_dtype(dtype: DTypeLike, owner: str) -> np.dtype[Any]:
     """`dtype` as one of the float types that parameters may have."""
     try:
-        found = np.dtype(dtype)
+        # None means float64 to NumPy and float32 to PyTorch: refused rather than guessed.
+        found = np.dtype(object if dtype is None else dtype)
     except TypeError:
         found = np.dtype(object)
     if found not in _PARAMETER_DTYPES:
@@ -51,7 +52,7 @@ def as_float_dtype(dtype: DTypeLike, owner: str) -> np.dtype[Any]:
 
 
 def as_input(x: Any, owner: str, name: str = "x") -> Array:
-    """`x`, called `name` in messages, as a plain floating-point array; nothing is copied."""
+    """`x`, called `name` in messages, as a plain array of one of the float types; nothing is copied."""
     if type(x) is not np.ndarray:
         if not isinstance(x, np.ndarray):
             raise TypeError(
@@ -62,18 +63,35 @@ def as_input(x: Any, owner: str, name: str = "x") -> Array:
                 f"{owner}: {name} is a masked array, whose mask would be ignored; pass {name}.filled(value)."
             )
         x = np.asarray(x)
-    if x.dtype.kind != "f":
+    # The byte order of another machine makes another dtype, and is refused here too.
+    if x.dtype not in _PARAMETER_DTYPES:
         raise TypeError(
-            f"{owner}: {name} must be floating point, got {x.dtype}; convert it with {name}.astype(np.float32)."
+            f"{owner}: {name} must be float32, float64 or float16, got {x.dtype}; "
+            f"convert it with {name}.astype(np.float32)."
         )
     return x  # type: ignore[no-any-return]
 
 
-def check_gradient(dy: Any, shape: tuple[int, ...], owner: str) -> None:
-    """`dy` must be a floating-point array of the shape that the last forward returned."""
-    if not isinstance(dy, np.ndarray) or dy.dtype.kind != "f":
-        kind = dy.dtype if isinstance(dy, np.ndarray) else type(dy).__name__
-        raise TypeError(f"{owner}.backward: dy must be a floating-point NumPy array, got {kind}.")
+def as_target(target: Any, owner: str) -> Array:
+    """`target` as an array of whatever kind; a mask would be ignored, so a masked array is refused."""
+    if isinstance(target, np.ma.MaskedArray):
+        raise TypeError(f"{owner}: target is a masked array, whose mask would be ignored; pass target.filled(value).")
+    return np.asarray(target)
+
+
+def check_gradient(dy: Any, y: Array, owner: str) -> None:
+    """`dy` must be an array of the shape and dtype of `y`, what the last forward returned."""
+    check_gradient_like(dy, y.shape, y.dtype, owner)
+
+
+def check_gradient_like(dy: Any, shape: tuple[int, ...], dtype: np.dtype[Any], owner: str) -> None:
+    """`dy` must be an array of this shape and dtype, those of what the last forward returned."""
+    if not isinstance(dy, np.ndarray) or isinstance(dy, np.ma.MaskedArray):
+        raise TypeError(f"{owner}.backward: dy must be a NumPy array, got {type(dy).__name__}.")
+    if dy.dtype != dtype:
+        raise TypeError(
+            f"{owner}.backward: dy is {dy.dtype}, but the last forward returned {dtype}; pass dy.astype(np.{dtype})."
+        )
     if dy.shape != shape:
         raise ValueError(
             f"{owner}.backward: dy has shape {dy.shape}, but the last forward returned {shape}; "

@@ -28,6 +28,7 @@ class _BatchNorm(Module):
         affine: bool = True,
         track_running_stats: bool = True,
         *,
+        bias: bool = True,
         dtype: DTypeLike = np.float32,
     ) -> None:
         name = type(self).__name__
@@ -39,7 +40,7 @@ class _BatchNorm(Module):
         dtype = as_float_dtype(dtype, name)
         features = self.num_features
         self.weight = Parameter(np.ones(features, dtype)) if affine else None
-        self.bias = Parameter(np.zeros(features, dtype)) if affine else None
+        self.bias = Parameter(np.zeros(features, dtype)) if affine and bias else None
         self.running_mean: Array | None = np.zeros(features, dtype) if track_running_stats else None
         self.running_var: Array | None = np.ones(features, dtype) if track_running_stats else None
         self.num_batches_tracked: Array | None = np.zeros((), np.int64) if track_running_stats else None
@@ -53,10 +54,9 @@ class _BatchNorm(Module):
                 f"C={self.num_features}; reshape x or change num_features."
             )
         count = self.num_batches_tracked
-        tracking = self.training and count is not None
         momentum = self.momentum
         if momentum is None:
-            momentum = 1.0 / (float(count) + 1.0) if tracking and count is not None else 0.0
+            momentum = 0.0 if count is None else 1.0 / (int(count) + 1)
         weight, bias = self.weight, self.bias
         y, self._saved = batch_norm_forward(
             x,
@@ -69,7 +69,7 @@ class _BatchNorm(Module):
             eps=self.eps,
         )
         # After the call, so that a batch which was refused is not counted.
-        if tracking and count is not None:
+        if self.training and count is not None:
             count += 1
         return y
 
@@ -86,15 +86,15 @@ class _BatchNorm(Module):
         """The constructor's arguments."""
         return (
             f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}, "
-            f"track_running_stats={self.track_running_stats}"
+            f"bias={self.bias is not None}, track_running_stats={self.track_running_stats}"
         )
 
 
 _DOC = """Batch normalisation of x with shape {layouts}, `y = (x - mean) / sqrt(var + eps) * weight + bias`.
 
-    In training mode, mean and var are those of the batch, one per channel (var is the population variance), and the running
-    statistics move by `new = (1 - momentum) * old + momentum * batch`, the running variance with the unbiased batch
-    variance, as in PyTorch. In evaluation mode, mean and var are the running statistics.
+    In training mode, mean and var are those of the batch, one per channel (var is the population variance), and the
+    running statistics move by `new = (1 - momentum) * old + momentum * batch`, the running variance with the unbiased
+    batch variance, as in PyTorch. In evaluation mode, mean and var are the running statistics.
 
     Parameters
     ----------
@@ -108,6 +108,8 @@ _DOC = """Batch normalisation of x with shape {layouts}, `y = (x - mean) / sqrt(
         Whether there are a trainable weight and bias, ones and zeros to begin with.
     track_running_stats : bool
         False: no running statistics; the batch's own are used in evaluation mode too.
+    bias : bool
+        With `affine`: False leaves out the bias.
     dtype : dtype
         Of parameters and running statistics.
 

@@ -39,7 +39,7 @@ class Sequential(Module):
                 first = seen.setdefault(id(module), position)
                 if first != position:
                     raise ValueError(
-                        f"Sequential: the same {type(module).__name__} object is used in layers {first} and {position}; "
+                        f"Sequential: the same {type(module).__name__} object is in layers {first} and {position}; "
                         "make one for each place, since a layer keeps only its last forward for backward."
                     )
         self._layers = tuple(layers)

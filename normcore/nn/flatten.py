@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 import operator
+from typing import Any
 
-from ._checks import Array, as_input, check_gradient
+import numpy as np
+
+from ._checks import Array, as_input, check_gradient_like
 from .module import Module
 
 
@@ -24,8 +27,8 @@ class Flatten(Module):
     """
 
     def __init__(self, start_dim: int = 1, end_dim: int = -1) -> None:
-        self.start_dim = operator.index(start_dim)
-        self.end_dim = operator.index(end_dim)
+        self.start_dim = _as_dim(start_dim, "start_dim")
+        self.end_dim = _as_dim(end_dim, "end_dim")
 
     def forward(self, x: Array) -> Array:
         """Return x with the dimensions merged; a view where possible."""
@@ -38,16 +41,25 @@ class Flatten(Module):
                 f"Flatten: x has shape {x.shape}, which has no dimensions {self.start_dim} to {self.end_dim} to merge; "
                 "add a dimension to x or change start_dim and end_dim."
             )
-        y = x.reshape(x.shape[:start] + (math.prod(x.shape[start : end + 1]),) + x.shape[end + 1 :])
-        self._saved = x.shape, y.shape
+        y = x.reshape(*x.shape[:start], math.prod(x.shape[start : end + 1]), *x.shape[end + 1 :])
+        self._saved = x.shape, y.shape, y.dtype
         return y
 
     def backward(self, dy: Array) -> Array:
         """Return dy in the shape of x."""
-        x_shape, y_shape = self._recall()
-        check_gradient(dy, y_shape, "Flatten")
+        x_shape, y_shape, dtype = self._recall()
+        check_gradient_like(dy, y_shape, dtype, "Flatten")
         return dy.reshape(x_shape)
 
     def extra_repr(self) -> str:
         """The constructor's arguments."""
         return f"start_dim={self.start_dim}, end_dim={self.end_dim}"
+
+
+def _as_dim(value: Any, name: str) -> int:
+    try:
+        if isinstance(value, (bool, np.bool_)):
+            raise TypeError
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"Flatten: {name} must be an int, got {value!r}.") from None

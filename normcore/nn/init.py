@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import operator
-from typing import Any, Union
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from ._checks import Array
 
-RandomState = Union[None, int, np.random.Generator]
+RandomState: TypeAlias = int | np.random.Generator | None
 
 
 def as_generator(rng: Any, name: str = "rng") -> np.random.Generator:
@@ -20,7 +20,8 @@ def as_generator(rng: Any, name: str = "rng") -> np.random.Generator:
     Parameters
     ----------
     rng : None, int or numpy.random.Generator
-        None draws a fresh seed from the operating system, an int is a seed, a generator is used as it is (and moves on).
+        None draws a fresh seed from the operating system, an int is a seed, a generator is used as it is (and moves
+        on).
         NumPy's global generator is never touched.
     name : str
         The argument's name in the error message.
@@ -37,6 +38,8 @@ def as_generator(rng: Any, name: str = "rng") -> np.random.Generator:
     if rng is None:
         return np.random.default_rng()
     try:
+        if isinstance(rng, (bool, np.bool_)):
+            raise TypeError
         seed = operator.index(rng)
     except TypeError:
         raise TypeError(f"{name} must be None, an int or a numpy.random.Generator, got {type(rng).__name__}.") from None
@@ -46,7 +49,7 @@ def as_generator(rng: Any, name: str = "rng") -> np.random.Generator:
 
 
 def uniform(shape: tuple[int, ...], bound: float, rng: np.random.Generator, dtype: DTypeLike = np.float32) -> Array:
-    """Return an array of values uniform in [-bound, bound).
+    """Return an array of values uniform between -bound and bound.
 
     They are drawn in float64 and rounded, so one seed starts networks of every dtype at the same place.
     """

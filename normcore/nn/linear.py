@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from . import init
-from ._checks import Array, as_float_dtype, as_input, as_size, check_gradient
+from ._checks import Array, as_float_dtype, as_input, as_size, check_gradient_like
 from .module import Module, Parameter
 
 
@@ -83,7 +83,7 @@ class Linear(Module):
     def backward(self, dy: Array) -> Array:
         """Set the gradients of weight and bias and return dx."""
         x = self._recall()
-        check_gradient(dy, x.shape[:-1] + (self.out_features,), "Linear")
+        check_gradient_like(dy, (*x.shape[:-1], self.out_features), x.dtype, "Linear")
         rows = dy if dy.ndim == 2 else dy.reshape(-1, self.out_features)
         np.matmul(rows.T, x if x.ndim == 2 else x.reshape(-1, self.in_features), out=self.weight.new_grad())
         if self.bias is not None:

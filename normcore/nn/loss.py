@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ._checks import Array, as_input
+from ._checks import Array, as_input, as_target
 
 _REDUCTIONS = ("mean", "sum", "none")
+# Probabilities may miss 0 and 1 by this much: sums and mixtures of them are rounded, in float16 by about 1e-3.
+_PROBABILITY_SLACK = 1e-3
 
 
 class Loss:
     """Base of the losses: call it on an output and a target, then `backward()` for the gradient of the output.
 
-    A loss of your own has `evaluate(y, target)`, which returns the loss of every row or element and keeps in `self._saved`
-    what its gradient needs, and `gradient(scale)`, which returns the gradient of the sum times `scale`.
+    A loss of your own has three methods: `check_target(target, shape)`; `evaluate(output, target)`, which returns the
+    loss of every row or element and keeps in `self._saved` what its gradient needs; and `gradient(scale)`, which
+    returns the gradient of the sum times `scale`.
 
     Parameters
     ----------
     reduction : {"mean", "sum", "none"}
         What to return: the mean or the sum (a float, accumulated in float64) or the losses themselves (an array).
+
+    Raises
+    ------
+    ValueError
+        If `reduction` is anything else.
     """
 
     _saved: Any = None
@@ -33,23 +42,24 @@ class Loss:
             raise ValueError(f"{type(self).__name__}: reduction must be one of {known}, got {reduction!r}.")
         self.reduction = reduction
 
-    def __call__(self, y: Array, target: ArrayLike) -> float | Array:
-        """Return the loss of output `y` for `target`: a float, or an array when the reduction is "none"."""
-        y = as_input(y, type(self).__name__, "y")
-        target = self.check_target(target, y.shape)
-        if y.size == 0 and self.reduction == "mean":
+    def __call__(self, output: Array, target: ArrayLike) -> float | Array:
+        """Return the loss of `output` for `target`: a float, or an array when the reduction is "none"."""
+        output = as_input(output, type(self).__name__, "output")
+        target = self.check_target(target, output.shape)
+        if output.size == 0 and self.reduction == "mean":
             raise ValueError(
-                f"{type(self).__name__}: y has shape {y.shape}, and nothing has no mean; pass at least one row."
+                f"{type(self).__name__}: output has shape {output.shape}, and nothing has no mean; "
+                "pass at least one row."
             )
-        losses = self.evaluate(y, target)
+        losses = self.evaluate(output, target)
         self._count = losses.size
         if self.reduction == "none":
-            return losses
+            return losses.astype(output.dtype, copy=False)
         total = float(np.add.reduce(losses, axis=None, dtype=np.float64))
         return total / losses.size if self.reduction == "mean" else total
 
     def backward(self) -> Array:
-        """Return the gradient of the last loss with respect to y, of y's shape and dtype; for "none", that of the sum.
+        """Return the gradient of the last loss, of the output's shape and dtype; for "none", that of the sum.
 
         Raises
         ------
@@ -58,23 +68,24 @@ class Loss:
         """
         if self._saved is None:
             raise RuntimeError(
-                f"{type(self).__name__}.backward was called before the loss: call criterion(y, target) first."
+                f"{type(self).__name__}.backward was called before the loss: call criterion(output, target) first."
             )
         return self.gradient(1.0 / self._count if self.reduction == "mean" else 1.0)
 
     def check_target(self, target: ArrayLike, shape: tuple[int, ...]) -> Array:
         """Return `target` as an array that fits an output of this shape, or raise a clear error."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} has no check_target(target, shape)")
 
-    def evaluate(self, y: Array, target: Array) -> Array:
+    def evaluate(self, output: Array, target: Array) -> Array:
         """Return the unreduced losses of checked arguments and keep what `gradient` needs."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} has no evaluate(output, target)")
 
     def gradient(self, scale: float) -> Array:
         """Return `scale` times the gradient of the sum of the last losses."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} has no gradient(scale)")
 
     def __getstate__(self) -> dict[str, Any]:
+        # A pickle or deepcopy keeps the loss, not the last batch that went through it.
         return {name: value for name, value in vars(self).items() if name != "_saved"}
 
     def __repr__(self) -> str:
@@ -82,7 +93,7 @@ class Loss:
 
 
 class CrossEntropyLoss(Loss):
-    """Cross-entropy of logits, `-log(softmax(y)[target])` for each row.
+    """Cross-entropy of logits, `-log(softmax(output)[target])` for each row.
 
     Parameters
     ----------
@@ -91,117 +102,144 @@ class CrossEntropyLoss(Loss):
 
     Notes
     -----
-    y holds logits, shape (N, C). The target is either integer classes of shape (N,) with values from 0 to C - 1, or
-    floating-point class probabilities `t` of shape (N, C) with values from 0 to 1, for which the loss of a row is
-    `-sum(t * log(softmax(y)))` (the rows of `t` need not add up to 1, as in PyTorch). The gradient is
-    `softmax(y) * sum(t) - t`, divided by N for "mean". The largest logit is subtracted first, so nothing overflows.
+    The output holds logits, shape (N, C). The target is either integer classes of shape (N,) with values from 0 to
+    C - 1, or floating-point class probabilities `t` of shape (N, C) with values from 0 to 1, for which the loss of a
+    row is `-sum(t * log(softmax(output)))` (the rows of `t` need not add up to 1, as in PyTorch). The gradient is
+    `softmax(output) * sum(t) - t`, divided by N for "mean". The largest logit is subtracted first, so nothing
+    overflows. float16 is computed in float32.
 
     Raises
     ------
     ValueError
         If shapes, lengths or classes are not these.
     TypeError
-        If y is not floating point, or the target is neither integer nor floating point.
+        If the output is not floating point, or the target is neither integer nor floating point.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> criterion = CrossEntropyLoss()
+    >>> criterion(np.zeros((2, 4), np.float32), [0, 3])  # log(4): no idea, four classes
+    1.386294...
+    >>> criterion.backward()[0]
+    array([-0.375,  0.125,  0.125,  0.125], dtype=float32)
     """
 
     def check_target(self, target: ArrayLike, shape: tuple[int, ...]) -> Array:
         """Return the classes as intp of shape (N,), or the probabilities, shape (N, C)."""
         if len(shape) != 2 or shape[1] == 0:
-            raise ValueError(f"CrossEntropyLoss: y must be logits of shape (N, C), got shape {shape}.")
-        target = np.asarray(target)
+            raise ValueError(f"CrossEntropyLoss: output must be logits of shape (N, C), got shape {shape}.")
+        target = as_target(target, "CrossEntropyLoss")
         rows, classes = shape
         if target.dtype.kind == "f":
             if target.shape != shape:
-                hint = (
-                    "; integer classes of shape (N,) need an integer dtype, target.astype(int)"
-                    if target.ndim == 1
-                    else ""
-                )
+                integers = "; integer classes of shape (N,) need an integer dtype, target.astype(int)"
                 raise ValueError(
-                    f"CrossEntropyLoss: target has class probabilities of shape {target.shape}, but y has shape {shape}{hint}."
+                    f"CrossEntropyLoss: target has class probabilities of shape {target.shape}, but output has shape "
+                    f"{shape}{integers if target.ndim == 1 else ''}."
                 )
             # Written so that NaN is refused too.
-            if not np.all((target >= 0) & (target <= 1)):
-                raise ValueError("CrossEntropyLoss: class probabilities in target must be from 0 to 1.")
+            if not np.all((target >= -_PROBABILITY_SLACK) & (target <= 1 + _PROBABILITY_SLACK)):
+                raise ValueError(
+                    "CrossEntropyLoss: target must hold class probabilities from 0 to 1, but has others or NaN; "
+                    "normalise its rows, or pass integer classes."
+                )
             return target
         if target.dtype.kind not in "iu":
             raise TypeError(
-                f"CrossEntropyLoss: target must be integer classes or floating-point probabilities, got {target.dtype}; "
-                "number the classes with np.unique(target, return_inverse=True)[1]."
+                "CrossEntropyLoss: target must be integer classes or floating-point probabilities, got "
+                f"{target.dtype}; number the classes with np.unique(target, return_inverse=True)[1]."
             )
         if target.shape != (rows,):
             hint = "pass target.argmax(1) for one-hot rows" if target.shape == shape else "pass one class for each row"
-            raise ValueError(f"CrossEntropyLoss: target has shape {target.shape}, but y has {rows} rows; {hint}.")
+            raise ValueError(f"CrossEntropyLoss: target has shape {target.shape}, but output has {rows} rows; {hint}.")
         found = target.astype(np.intp, copy=False)
         # Seen as unsigned, a negative class is huge: one pass finds both ends.
         if rows and np.maximum.reduce(found.view(np.uintp)) >= classes:
             raise ValueError(
-                f"CrossEntropyLoss: target has classes from {target.min()} to {target.max()}, but y has {classes} columns, "
-                f"for classes 0 to {classes - 1}."
+                f"CrossEntropyLoss: target has classes from {target.min()} to {target.max()}, but output has {classes} "
+                f"columns, for classes 0 to {classes - 1}; number the classes from 0 or widen the last layer."
             )
         return found
 
-    def evaluate(self, y: Array, target: Array) -> Array:
+    def evaluate(self, output: Array, target: Array) -> Array:
         """Return the cross-entropy of each row."""
-        logits = y if y.itemsize >= 4 else y.astype(np.float32)
+        logits = output if output.itemsize >= 4 else output.astype(np.float32)
         z = logits - np.maximum.reduce(logits, axis=1, keepdims=True)
         exp = np.exp(z)
         total = np.add.reduce(exp, axis=1)
-        self._saved = exp, total, target, y.dtype
         if target.ndim == 1:
             losses = np.log(total) - z[np.arange(len(z)), target]
         else:
-            losses = np.log(total) * target.sum(axis=1, dtype=z.dtype) - np.einsum("nc,nc->n", z, target, dtype=z.dtype)
-        return losses.astype(y.dtype, copy=False)  # type: ignore[no-any-return]
+            target = target.astype(z.dtype, copy=False)
+            losses = np.log(total) * np.add.reduce(target, axis=1) - np.einsum("nc,nc->n", z, target)
+        self._saved = exp, total, target, output.dtype
+        return losses  # type: ignore[no-any-return]
 
     def gradient(self, scale: float) -> Array:
-        """Return `scale * (softmax(y) * sum(t) - t)`."""
+        """Return `scale * (softmax(output) * sum(t) - t)`."""
         exp, total, target, dtype = self._saved
         if target.ndim == 1:
             dy = exp * (scale / total)[:, None]
             dy[np.arange(len(dy)), target] -= scale
         else:
-            dy = exp * (scale * target.sum(axis=1, dtype=exp.dtype) / total)[:, None]
+            dy = exp * (scale * np.add.reduce(target, axis=1) / total)[:, None]
             dy -= scale * target
         return dy.astype(dtype, copy=False)  # type: ignore[no-any-return]
 
 
 class MSELoss(Loss):
-    """Squared error, `(y - target)**2` for each element.
+    """Squared error, `(output - target)**2` for each element.
 
     Parameters
     ----------
     reduction : {"mean", "sum", "none"}
-        "mean" divides by the number of elements; "none" gives an array of y's shape.
+        "mean" divides by the number of elements; "none" gives an array of the output's shape.
 
     Notes
     -----
-    y and target have the same shape, whatever it is: nothing is broadcast. The target is converted to y's dtype. The
-    gradient is `2 * (y - target)`, divided by the number of elements for "mean".
+    Output and target have the same shape, whatever it is: nothing is broadcast. The target is converted to the output's
+    dtype. The gradient is `2 * (output - target)`, divided by the number of elements for "mean". float16 is computed
+    in float32.
 
     Raises
     ------
     ValueError
         If the shapes differ.
     TypeError
-        If y is not floating point, or the target is not real numbers.
+        If the output is not floating point, or the target is not real numbers.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> criterion = MSELoss()
+    >>> criterion(np.array([[1.0], [5.0]]), [[0.0], [2.0]])
+    5.0
+    >>> criterion.backward()
+    array([[1.],
+           [3.]])
     """
 
     def check_target(self, target: ArrayLike, shape: tuple[int, ...]) -> Array:
         """Return the target as an array of this shape."""
-        target = np.asarray(target)
+        target = as_target(target, "MSELoss")
         if target.dtype.kind not in "fiu":
-            raise TypeError(f"MSELoss: target must be real numbers, got {target.dtype}.")
+            raise TypeError(f"MSELoss: target must be real numbers, got {target.dtype}; convert it with astype(float).")
         if target.shape != shape:
-            hint = "; pass target.reshape(y.shape)" if target.size == np.prod(shape) else ""
-            raise ValueError(f"MSELoss: target has shape {target.shape}, but y has shape {shape}{hint}.")
+            what = (
+                f"reshape it, target.reshape{shape}" if target.size == math.prod(shape) else "pass one value for each"
+            )
+            raise ValueError(f"MSELoss: target has shape {target.shape}, but output has shape {shape}; {what}.")
         return target
 
-    def evaluate(self, y: Array, target: Array) -> Array:
+    def evaluate(self, output: Array, target: Array) -> Array:
         """Return the squared error of each element."""
-        self._saved = difference = y - target.astype(y.dtype, copy=False)
-        return np.square(difference)  # type: ignore[no-any-return]
+        work = np.dtype(np.float32) if output.itemsize < 4 else output.dtype
+        difference = np.subtract(output, target.astype(work, copy=False), dtype=work)
+        self._saved = difference, output.dtype
+        return np.square(difference)
 
     def gradient(self, scale: float) -> Array:
-        """Return `2 * scale * (y - target)`."""
-        return self._saved * (2.0 * scale)  # type: ignore[no-any-return]
+        """Return `2 * scale * (output - target)`."""
+        difference, dtype = self._saved
+        return (difference * (2.0 * scale)).astype(dtype, copy=False)  # type: ignore[no-any-return]

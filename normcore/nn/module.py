@@ -7,13 +7,18 @@ from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
 
-from ._checks import Array
+from ._checks import Array, as_input
 
 _Self = TypeVar("_Self", bound="Module")
 
 
 class Parameter:
     """A trainable array and its gradient.
+
+    Parameters
+    ----------
+    data : ndarray
+        Floating point; kept, not copied.
 
     Attributes
     ----------
@@ -24,10 +29,10 @@ class Parameter:
         after `zero_grad`. Layers may reuse its memory in the next `backward`: copy it to keep it.
     """
 
-    __slots__ = ("data", "grad", "_buffer")
+    __slots__ = ("_buffer", "data", "grad")
 
     def __init__(self, data: Array) -> None:
-        self.data: Array = data
+        self.data: Array = as_input(data, "Parameter", "data")
         self.grad: Array | None = None
         self._buffer: Array | None = None
 
@@ -71,8 +76,8 @@ class LoadResult(NamedTuple):
 class Module:
     """A layer, or several: maps an array to an array, and the gradient of its output to the gradient of its input.
 
-    A layer of your own has a `forward(x)` that keeps in `self._saved` what its backward needs, and a `backward(dy)` that
-    sets the `grad` of its parameters and returns dx. Attributes that are a `Parameter` or a `Module` are found by
+    A layer of your own has a `forward(x)` that keeps in `self._saved` what its backward needs, and a `backward(dy)`
+    that sets the `grad` of its parameters and returns dx. Attributes that are a `Parameter` or a `Module` are found by
     themselves; the names of attributes that are buffers (arrays that belong to the state but are not trained) go
     into the class attribute `buffer_names`. To hold a list of layers, use `Sequential`.
 
@@ -190,8 +195,8 @@ class Module:
         Returns
         -------
         dict of str to ndarray
-            `{k: torch.from_numpy(v) for k, v in model.state_dict().items()}` loads into the same network in PyTorch, and
-            `np.savez(file, **model.state_dict())` keeps it.
+            `{k: torch.from_numpy(v) for k, v in model.state_dict().items()}` loads into the same network in PyTorch,
+            and `np.savez(file, **model.state_dict())` keeps it.
         """
         return {name: value.copy() for name, value in self._named_state()}
 
@@ -238,7 +243,11 @@ class Module:
                 except (TypeError, ValueError, RuntimeError) as error:
                     problems.append(f"{name}: {error}")
         if problems:
-            hint = "" if not (missing or unexpected) else " (strict=False passes over missing and unexpected keys)"
+            hint = (
+                ""
+                if not (strict and (missing or unexpected))
+                else " (strict=False passes over missing and unexpected keys)"
+            )
             raise ValueError(f"{owner}.load_state_dict: nothing was loaded; " + "; ".join(problems) + hint + ".")
         for name, value in new.items():
             own[name][...] = value

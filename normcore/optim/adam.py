@@ -42,10 +42,12 @@ class Adam(Optimizer):
     ------
     ValueError
         If a number is negative, not finite, or a beta is 1 or more.
+    TypeError
+        If an argument is of the wrong kind.
     """
 
     option_names = ("betas", "eps", "weight_decay")
-    array_names = ("exp_avg", "exp_avg_sq")
+    state_names = ("step", "exp_avg", "exp_avg_sq")
 
     def __init__(
         self,

@@ -35,17 +35,24 @@ class Optimizer:
         If something is not a Parameter.
     """
 
-    # Names, as in PyTorch's state dict, of the options besides lr and of the arrays kept for each parameter.
+    # Names, as in PyTorch's state dict, of the options besides lr and of what is kept for each parameter: arrays of its
+    # shape, and "step", an int.
     option_names: ClassVar[tuple[str, ...]] = ()
-    array_names: ClassVar[tuple[str, ...]] = ()
+    state_names: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, params: Iterable[Parameter], lr: float) -> None:
         name = type(self).__name__
         if isinstance(params, (Module, Parameter)):
             raise TypeError(
-                f"{name}: params must be an iterable of parameters, got {type(params).__name__}; pass model.parameters()."
+                f"{name}: params must be an iterable of parameters, got {type(params).__name__}; "
+                "pass model.parameters()."
             )
-        self.params = list(params)
+        try:
+            self.params = list(params)
+        except TypeError:
+            raise TypeError(
+                f"{name}: params must be an iterable of parameters, got {params!r}; pass model.parameters()."
+            ) from None
         if not self.params:
             raise ValueError(
                 f"{name}: params is empty; pass model.parameters() of a model that has some (an iterator works once)."
@@ -78,15 +85,15 @@ class Optimizer:
         ValueError
             If a gradient has another shape than its parameter. No parameter has been changed then.
         """
-        todo = [item for item in zip(self.params, self.state, self._scratch) if item[0].grad is not None]
-        for param, _, _ in todo:
-            if param.grad.shape != param.data.shape:  # type: ignore[union-attr]
+        for param in self.params:
+            if param.grad is not None and param.grad.shape != param.data.shape:
                 raise ValueError(
                     f"{type(self).__name__}.step: a parameter of shape {param.data.shape} has a grad of shape "
-                    f"{param.grad.shape}; backward sets grad to the shape of data."  # type: ignore[union-attr]
+                    f"{param.grad.shape}; set grad to an array of the shape of data."
                 )
-        for param, state, (a, b) in todo:
-            self._update(param.data, param.grad, state, a, b)  # type: ignore[arg-type]
+        for param, state, (a, b) in zip(self.params, self.state, self._scratch, strict=True):
+            if param.grad is not None:
+                self._update(param.data, param.grad, state, a, b)
 
     def _update(self, data: Array, grad: Array, state: dict[str, Any], a: Array, b: Array) -> None:
         """Change `data` in place. `grad` must be left alone; `a` and `b` are scratch arrays of its shape."""
@@ -103,7 +110,8 @@ class Optimizer:
         Returns
         -------
         dict
-            `{"state": {i: {...}}, "param_groups": [{"lr": ..., ..., "params": [0, 1, ...]}]}`, where i numbers the parameters.
+            `{"state": {i: {...}}, "param_groups": [{"lr": ..., ..., "params": [0, 1, ...]}]}`, where i numbers the
+            parameters. PyTorch's optimisers load it when the arrays are made tensors.
         """
         state = {
             i: {name: value.copy() if isinstance(value, np.ndarray) else value for name, value in entry.items()}
@@ -144,7 +152,7 @@ class Optimizer:
         checked = type(self)(self.params, **options)
         state = [
             self._load_entry(owner, i, param, entries.get(number, {}))
-            for i, (number, param) in enumerate(zip(numbers, self.params))
+            for i, (number, param) in enumerate(zip(numbers, self.params, strict=True))
         ]
         for name in options:
             setattr(self, name, getattr(checked, name))
@@ -153,22 +161,27 @@ class Optimizer:
     def _load_entry(self, owner: str, i: int, param: Parameter, entry: dict[str, Any]) -> dict[str, Any]:
         loaded: dict[str, Any] = {}
         for name, value in entry.items():
+            if value is None:  # PyTorch's SGD without momentum
+                continue
+            if name not in self.state_names:
+                raise ValueError(
+                    f"{owner}: state of parameter {i} has {name}, which {type(self).__name__} does not use; "
+                    f"pass the state of a {type(self).__name__}."
+                )
             if name == "step":
                 loaded[name] = int(value)
-            elif value is not None and name not in self.array_names:
-                raise ValueError(
-                    f"{owner}: state of parameter {i} has {name}, which {type(self).__name__} does not use."
-                )
-            elif value is not None:
+            else:
                 array = np.array(value, dtype=param.dtype)
                 if array.shape != param.shape:
                     raise ValueError(
                         f"{owner}: {name} of parameter {i} has shape {array.shape}, expected {param.shape}."
                     )
                 loaded[name] = array
-        absent = [name for name in self.array_names if name not in loaded]
+        absent = [name for name in self.state_names if name not in loaded]
         if loaded and absent:
-            raise ValueError(f"{owner}: state of parameter {i} has no {absent[0]}.")
+            raise ValueError(
+                f"{owner}: state of parameter {i} has no {absent[0]}; pass the state of a {type(self).__name__}."
+            )
         return loaded
 
     def __repr__(self) -> str:

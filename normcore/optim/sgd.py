@@ -46,10 +46,12 @@ class SGD(Optimizer):
     ------
     ValueError
         If a number is negative or not finite, or `nesterov` lacks its conditions.
+    TypeError
+        If an argument is of the wrong kind.
     """
 
     option_names = ("momentum", "dampening", "weight_decay", "nesterov")
-    array_names = ("momentum_buffer",)
+    state_names = ("momentum_buffer",)
 
     def __init__(
         self,
@@ -66,7 +68,8 @@ class SGD(Optimizer):
         self.nesterov = bool(nesterov)
         if self.nesterov and (self.momentum == 0 or self.dampening != 0):
             raise ValueError(
-                f"SGD: nesterov needs momentum above 0 and dampening 0, got momentum={momentum!r} and dampening={dampening!r}."
+                "SGD: nesterov needs momentum above 0 and dampening 0, "
+                f"got momentum={momentum!r} and dampening={dampening!r}."
             )
         super().__init__(params, lr)
 

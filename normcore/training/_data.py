@@ -70,6 +70,6 @@ def batch_bounds(rows: int, batch_size: int) -> list[tuple[int, int]]:
     would lose it.
     """
     bounds = [(start, min(start + batch_size, rows)) for start in range(0, rows, batch_size)]
-    if batch_size > 1 and len(bounds) > 1 and rows % batch_size == 1:
+    if 1 < batch_size < rows and rows % batch_size == 1:
         bounds[-2:] = [(bounds[-2][0], rows)]
     return bounds

@@ -14,7 +14,7 @@ class Callback:
 
     All get the trainer, so `trainer.model`, `trainer.optimizer` and `trainer.history` are at hand. `epoch` and `batch`
     count from 0. Setting `trainer.stop_training = True` ends training after the current epoch. Callbacks run in the
-    order in which they were passed.
+    order in which they were passed, `on_train_end` in the reverse.
 
     >>> class Halve(Callback):
     ...     def on_epoch_end(self, trainer, epoch, logs):
@@ -34,4 +34,4 @@ class Callback:
         """After an epoch and its validation; `logs` is what `trainer.history` has just received."""
 
     def on_train_end(self, trainer: Trainer) -> None:
-        """At the end, also when an exception or Ctrl-C ends the training."""
+        """At the end, also when an exception or Ctrl-C ends the training; runs if `on_train_begin` was called."""

@@ -57,8 +57,8 @@ class History:
             rows.append([str(number + 1), *values, f"{self.seconds[i]:.2f}"])
         if count > _SHOWN:
             rows[_SHOWN // 2 + 1 : -_SHOWN // 2] = [["..."] * len(rows[0])]
-        widths = [max(map(len, column)) for column in zip(*rows)]
-        lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths)) for row in rows]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
         return "\n".join([head, *lines])
 
 

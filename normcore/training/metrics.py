@@ -1,30 +1,30 @@
-"""Metrics: functions `metric(y, target) -> float`, a mean over rows."""
+"""Metrics: functions `metric(output, target) -> float`, a mean over rows."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Union
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from normcore.nn._checks import Array
 
-Metric = Callable[[Array, Array], float]
-Metrics = Union[Mapping[str, Metric], Iterable[Union[str, Metric]], str, None]
+Metric: TypeAlias = Callable[[Array, Array], float]
+Metrics: TypeAlias = Mapping[str, str | Metric] | Iterable[str | Metric] | str | Metric | None
 
 
-def accuracy(y: Array, target: Array) -> float:
+def accuracy(output: Array, target: Array) -> float:
     """Return the share of rows whose largest output is at the target.
 
     Parameters
     ----------
-    y : ndarray of shape (N, C)
+    output : ndarray of shape (N, C)
         Logits or probabilities.
     target : ndarray
         Classes of shape (N,), or class probabilities of shape (N, C), of which the largest counts.
     """
     expected = target if target.ndim == 1 else target.argmax(axis=1)
-    return float(np.count_nonzero(y.argmax(axis=1) == expected)) / len(y)
+    return float(np.count_nonzero(output.argmax(axis=1) == expected)) / len(output)
 
 
 _KNOWN: dict[str, Metric] = {"accuracy": accuracy}
@@ -42,8 +42,13 @@ def resolve(metrics: Metrics) -> dict[str, Metric]:
     """
     if metrics is None:
         return {}
-    if isinstance(metrics, str):
+    if isinstance(metrics, str) or callable(metrics):
         metrics = [metrics]
+    if not isinstance(metrics, Iterable):
+        raise TypeError(
+            f"Trainer: metrics must be a name, a function (output, target) -> float, a list or a dict of these, "
+            f"got {type(metrics).__name__}."
+        )
     pairs: list[tuple[str, Any]]
     if isinstance(metrics, Mapping):
         pairs = list(metrics.items())
@@ -57,14 +62,16 @@ def resolve(metrics: Metrics) -> dict[str, Metric]:
         if isinstance(metric, str):
             if metric not in _KNOWN:
                 raise ValueError(
-                    f"metrics: {metric!r} is unknown; use one of {', '.join(map(repr, _KNOWN))} or a function (y, target) -> float."
+                    f"Trainer: metrics has the unknown name {metric!r}; use {', '.join(map(repr, _KNOWN))} or a "
+                    "function (output, target) -> float."
                 )
             metric = _KNOWN[metric]
         if not callable(metric):
             raise TypeError(
-                f"metrics: {name!r} must be a name or a function (y, target) -> float, got {type(metric).__name__}."
+                f"Trainer: each of metrics must be a name or a function (output, target) -> float, "
+                f"got {type(metric).__name__}."
             )
         if name == "loss" or name in found:
-            raise ValueError(f"metrics: the name {name!r} is taken; pass a dict with names of your own.")
+            raise ValueError(f"Trainer: metrics has the name {name!r}, which is taken; pass a dict with other names.")
         found[name] = metric
     return found

@@ -1,5 +1,7 @@
 """The progress display of `Trainer.fit`, a callback like any other."""
 
+# ruff: noqa: ARG002 - the signatures are those of Callback
+
 from __future__ import annotations
 
 import sys
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Progress(Callback):
-    """Shows epochs, loss and metrics on stderr: one tqdm bar for the whole training, or without tqdm a line for each epoch.
+    """Shows epochs, loss and metrics on stderr: one tqdm bar for all of them, or without tqdm a line per epoch.
 
     Parameters
     ----------
@@ -32,7 +34,7 @@ class Progress(Callback):
     def on_train_begin(self, trainer: Trainer) -> None:
         """Open the bar, if there is a tqdm."""
         try:
-            from tqdm import tqdm
+            from tqdm import tqdm  # type: ignore[import-untyped, unused-ignore]
         except ImportError:
             return
         self._bar = tqdm(total=self.epochs * self.steps, unit="batch", file=sys.stderr)

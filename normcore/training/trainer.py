@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from typing import Any, Protocol, Union
+from contextlib import ExitStack, contextmanager
+from typing import Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -25,11 +25,11 @@ from .progress import Progress
 class Criterion(Protocol):
     """What the trainer needs of a loss object."""
 
-    def __call__(self, y: Array, target: Any) -> Any:
+    def __call__(self, output: Array, target: Any) -> Any:
         """Return the loss, a number."""
 
     def backward(self) -> Array:
-        """Return its gradient with respect to y."""
+        """Return its gradient with respect to the output."""
 
 
 _LOSSES = {"cross_entropy": CrossEntropyLoss, "mse": MSELoss}
@@ -45,10 +45,11 @@ class Trainer:
     optimizer : Optimizer, optional
         For the parameters of `model`. `Adam(model.parameters())` when not given.
     loss : "cross_entropy", "mse" or a loss object
-        A loss object is called as `loss(y, target)`, returns a number, and has `backward()`, which returns dy.
+        A loss object is called as `loss(output, target)`, returns a number, and has `backward()`, which returns the
+        gradient of the output.
     metrics : optional
-        Names ("accuracy"), functions `(y, target) -> float` that are means over rows, or a dict from name to either.
-        When not given: accuracy for cross-entropy, nothing for other losses.
+        Names ("accuracy"), functions `(output, target) -> float` that are means over rows, or a dict from name to
+        either. When not given: accuracy for cross-entropy, nothing for other losses.
 
     Attributes
     ----------
@@ -94,6 +95,7 @@ class Trainer:
         self.model = model
         self.optimizer = optimizer
         self.loss = _resolve_loss(loss)
+        self._loss_is_sum = getattr(self.loss, "reduction", "mean") == "sum"
         if metrics is None and isinstance(self.loss, CrossEntropyLoss):
             metrics = "accuracy"
         self.metrics = _metrics.resolve(metrics)
@@ -109,10 +111,12 @@ class Trainer:
         validation_data: tuple[ArrayLike, ArrayLike] | None = None,
         seed: RandomState = None,
         shuffle: bool = True,
-        callbacks: Iterable[Callback] = (),
+        callbacks: Iterable[Callback] | None = None,
         progress: bool = False,
     ) -> History:
         """Train, and return what happened. Called again, it goes on from where model and optimizer are.
+
+        Afterwards the model is in the mode, training or evaluation, that it was in before.
 
         Parameters
         ----------
@@ -137,7 +141,8 @@ class Trainer:
         -------
         History
             "loss" and metrics are means over the rows as seen while training, so each batch counts with the parameters
-            of its step, and in training mode. This is Keras's convention.
+            of its step, and in training mode. This is Keras's convention. (A loss with ``reduction="sum"`` is summed
+            and divided by the number of rows.)
 
         Raises
         ------
@@ -155,45 +160,57 @@ class Trainer:
         if validation_data is not None:
             validation_data = self._check_validation(validation_data, X)
         generator = as_generator(seed, "seed")
-        callbacks = list(callbacks)
-        for callback in callbacks:
-            if not isinstance(callback, Callback):
-                raise TypeError(
-                    f"callbacks must hold Callback objects, got {_kind(callback)}; derive it from normcore.training.Callback."
-                )
-
+        listeners = _check_callbacks(callbacks)
         bounds = batch_bounds(len(X), batch_size)
+        if bounds[-1] == (len(X) - 1, len(X)):
+            self._check_single_row(X)
+
         if progress:
-            callbacks.append(Progress(epochs, len(bounds)))
+            listeners.append(Progress(epochs, len(bounds)))
         history = self.history = History()
         self.stop_training = False
-        with _mode(self.model, training=True):
-            try:
-                for callback in callbacks:
-                    callback.on_train_begin(self)
-                for epoch in range(epochs):
-                    started = time.perf_counter()
-                    for callback in callbacks:
-                        callback.on_epoch_begin(self, epoch)
-                    order = generator.permutation(len(X)) if shuffle else None
-                    logs = self._train_epoch(X, y, bounds, order, callbacks)
-                    if validation_data is not None:
-                        scores = self._evaluate(*validation_data, batch_size)
-                        logs.update({f"val_{name}": value for name, value in scores.items()})
-                    history.append(logs, time.perf_counter() - started)
-                    for callback in callbacks:
-                        callback.on_epoch_end(self, epoch, logs)
-                    if self.stop_training:
-                        break
-            finally:
-                for callback in callbacks:
-                    callback.on_train_end(self)
+        # Leaving the stack runs every on_train_end that is due, whatever ended the training; then the mode is restored.
+        with _mode(self.model, training=True), ExitStack() as stack:
+            for callback in listeners:
+                stack.callback(callback.on_train_end, self)
+                callback.on_train_begin(self)
+            for epoch in range(epochs):
+                started = time.perf_counter()
+                for callback in listeners:
+                    callback.on_epoch_begin(self, epoch)
+                order = generator.permutation(len(X)) if shuffle else None
+                logs = self._train_epoch(X, y, bounds, order, listeners)
+                if validation_data is not None:
+                    scores = self._evaluate(*validation_data, batch_size)
+                    logs.update({f"val_{name}": value for name, value in scores.items()})
+                history.append(logs, time.perf_counter() - started)
+                for callback in listeners:
+                    callback.on_epoch_end(self, epoch, logs)
+                if self.stop_training:
+                    break
         return history
 
     def evaluate(self, X: ArrayLike, y: ArrayLike, batch_size: int = 256) -> dict[str, float]:
         """Return the loss and the metrics, means over rows, in evaluation mode.
 
         The model's mode is restored afterwards.
+
+        Parameters
+        ----------
+        X, y : array
+            As for `fit`.
+        batch_size : int
+            Rows at a time.
+
+        Returns
+        -------
+        dict of str to float
+            "loss", and the metrics by name.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If data or arguments do not fit each other or the model.
         """
         batch_size = check_count(batch_size, "batch_size")
         X, y = check_pair(X, y)
@@ -204,6 +221,23 @@ class Trainer:
         """Return the model's raw outputs for X, in evaluation mode: for cross-entropy these are logits.
 
         `trainer.predict(X).argmax(1)` are the classes. The model's mode is restored afterwards.
+
+        Parameters
+        ----------
+        X : array of shape (N, ...)
+            Floating point.
+        batch_size : int
+            Rows at a time.
+
+        Returns
+        -------
+        ndarray
+            One output for each row, in the dtype of the model.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If X does not fit the model.
         """
         batch_size = check_count(batch_size, "batch_size")
         X = check_inputs(X)
@@ -233,13 +267,21 @@ class Trainer:
             logs = {"loss": float(criterion(output, target))}
             model.backward(criterion.backward())
             optimizer.step()
-            for name, metric in self.metrics.items():
-                logs[name] = metric(output, target)
-            for name, value in logs.items():
-                totals[name] += value * (stop - start)
+            self._score(output, target, logs)
+            self._add(totals, logs, stop - start)
             for callback in callbacks:
                 callback.on_batch_end(self, batch, logs)
         return {name: total / len(X) for name, total in totals.items()}
+
+    def _score(self, output: Array, target: Array, logs: dict[str, float]) -> None:
+        """Put the metrics of a batch into `logs`."""
+        for name, metric in self.metrics.items():
+            logs[name] = float(metric(output, target))
+
+    def _add(self, totals: dict[str, float], logs: dict[str, float], rows: int) -> None:
+        """Add the values of a batch to the sums over rows."""
+        for name, value in logs.items():
+            totals[name] += value if name == "loss" and self._loss_is_sum else value * rows
 
     def _evaluate(self, X: Array, y: Array, batch_size: int) -> dict[str, float]:
         totals = dict.fromkeys(("loss", *self.metrics), 0.0)
@@ -247,28 +289,44 @@ class Trainer:
         with _mode(self.model, training=False):
             for start, stop in batch_bounds(len(X), batch_size):
                 output, target = self.model(_as_batch(X[start:stop], dtype)), y[start:stop]
-                totals["loss"] += float(self.loss(output, target)) * (stop - start)
-                for name, metric in self.metrics.items():
-                    totals[name] += metric(output, target) * (stop - start)
+                logs = {"loss": float(self.loss(output, target))}
+                self._score(output, target, logs)
+                self._add(totals, logs, stop - start)
         return {name: total / len(X) for name, total in totals.items()}
 
     def _check_fit(self, X: Array, y: Array, names: tuple[str, str] = ("X", "y")) -> Array:
         """Try two rows in evaluation mode, which changes nothing, and let the loss look at all targets."""
-        with _mode(self.model, training=False):
-            output = self.model(_as_batch(X[:2], self._dtype(X)))
+        try:
+            with _mode(self.model, training=False):
+                output = self.model(_as_batch(X[:2], self._dtype(X)))
+        except (TypeError, ValueError) as error:
+            raise _kind_of(error)(f"{names[0]} does not fit the model: {error}") from None
         check = getattr(self.loss, "check_target", None)
         if check is None:
             return y
         try:
             return check(y, (len(X), *output.shape[1:]))  # type: ignore[no-any-return]
         except (TypeError, ValueError) as error:
-            raise type(error)(f"{names[1]} does not fit the loss and the model's output: {error}") from None
+            raise _kind_of(error)(f"{names[1]} does not fit the loss and the model's output: {error}") from None
+
+    def _check_single_row(self, X: Array) -> None:
+        """Try a batch of one row in training mode, as `fit` is going to, and put everything back.
+
+        Batch norm over (N, C) refuses such a batch, but a layer before it may by then have updated its statistics.
+        """
+        before = [(buffer, buffer.copy()) for buffer in self.model.buffers()]
+        with _mode(self.model, training=True):
+            try:
+                self.model(_as_batch(X[:1], self._dtype(X)))
+            finally:
+                for buffer, was in before:
+                    buffer[...] = was
 
     def _check_validation(self, data: Any, X: Array) -> tuple[Array, Array]:
         if not isinstance(data, (tuple, list)) or len(data) != 2:
             raise TypeError(f"validation_data must be a pair (X, y), got {_kind(data)}.")
         names = ("validation_data's X", "validation_data's y")
-        Xv, yv = check_pair(*data, names)
+        Xv, yv = check_pair(data[0], data[1], names)
         if Xv.shape[1:] != X.shape[1:]:
             raise ValueError(
                 f"validation_data's X has rows of shape {Xv.shape[1:]}, but X has rows of shape {X.shape[1:]}."
@@ -297,11 +355,30 @@ def _mode(model: Module, training: bool) -> Iterator[None]:
             module.training = was
 
 
+def _kind_of(error: Exception) -> type[Exception]:
+    return TypeError if isinstance(error, TypeError) else ValueError
+
+
+def _check_callbacks(callbacks: Any) -> list[Callback]:
+    if callbacks is None:
+        return []
+    if not isinstance(callbacks, Iterable):
+        raise TypeError(f"callbacks must be a list of Callback objects, got {_kind(callbacks)}; put it into a list.")
+    found = list(callbacks)
+    for callback in found:
+        if not isinstance(callback, Callback):
+            raise TypeError(
+                f"callbacks must hold Callback objects, got {_kind(callback)}; "
+                "derive its class from normcore.training.Callback, and pass an object of it."
+            )
+    return found
+
+
 def _as_batch(batch: Array, dtype: np.dtype[Any]) -> Array:
     return batch.astype(dtype, copy=False)
 
 
-def _resolve_loss(loss: Union[str, Criterion]) -> Criterion:
+def _resolve_loss(loss: Any) -> Criterion:
     known = ", ".join(map(repr, _LOSSES))
     if isinstance(loss, str):
         if loss not in _LOSSES:
@@ -311,7 +388,7 @@ def _resolve_loss(loss: Union[str, Criterion]) -> Criterion:
         raise TypeError(f"Trainer: loss must be one of {known} or a loss object with backward(), got {_kind(loss)}.")
     if getattr(loss, "reduction", "mean") == "none":
         raise ValueError("Trainer: loss has reduction='none', but training needs one number; use 'mean' or 'sum'.")
-    return loss
+    return cast(Criterion, loss)
 
 
 def _kind(value: Any) -> str:
