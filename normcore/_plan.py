@@ -228,11 +228,13 @@ def _plain_array(name: str, value: Any) -> Array:
 def _float_array(name: str, value: Any) -> Array:
     array = _plain_array(name, value)
     if array.dtype not in FLOAT_DTYPES:
-        raise TypeError(f"{name} must be float16, float32 or float64, got {array.dtype}; {_conversion(name, array.dtype)}")
-    if not array.dtype.isnative:
+        if array.dtype.newbyteorder("=") in FLOAT_DTYPES:
+            raise TypeError(
+                f"{name} has the byte order of another machine ({array.dtype.str}); "
+                f"convert it with {name}.astype({name}.dtype.newbyteorder('='))"
+            )
         raise TypeError(
-            f"{name} has the byte order of another machine ({array.dtype.str}); "
-            f"convert it with {name}.astype({name}.dtype.newbyteorder('='))"
+            f"{name} must be float16, float32 or float64, got {array.dtype}; {_conversion(name, array.dtype)}"
         )
     return array
 
