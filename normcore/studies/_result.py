@@ -1,0 +1,179 @@
+"""StudyResult: what a study measured, as text, as JSON and as one sentence."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from normcore.training.history import format_value
+
+_LOSSES = (1.0, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01)
+_COLUMNS = (
+    ("loss", "training loss"),
+    ("val_loss", "validation loss"),
+    ("accuracy", "training accuracy"),
+    ("val_accuracy", "validation accuracy"),
+)
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One of the networks that a study compares.
+
+    Attributes
+    ----------
+    name : str
+        What sets it apart, such as "batch norm".
+    lr : float
+        The learning rate it was trained with.
+    history : dict of str to list of float
+        "loss", "accuracy", "val_loss", "val_accuracy": one value for each epoch, as from `Trainer.fit`.
+    seconds : list of float
+        Wall-clock time of each epoch, training and validation.
+    tried : dict of float to float
+        The last epoch's training loss at every learning rate that was tried.
+    kernels : tuple of str
+        What `normcore.explain` says of the calls of its norm layers; empty for a network without any.
+    """
+
+    name: str
+    lr: float
+    history: Mapping[str, Sequence[float]]
+    seconds: Sequence[float]
+    tried: Mapping[float, float]
+    kernels: tuple[str, ...] = ()
+
+    def epochs_to(self, loss: float) -> int | None:
+        """Return the number of epochs after which the training loss was first at most `loss`; None for never."""
+        return next((epoch for epoch, value in enumerate(self.history["loss"], 1) if value <= loss), None)
+
+    def seconds_to(self, loss: float) -> float | None:
+        """Return the time after which the training loss was first at most `loss`; None for never."""
+        epochs = self.epochs_to(loss)
+        return None if epochs is None else sum(self.seconds[:epochs])
+
+
+@dataclass(frozen=True)
+class StudyResult:
+    """What a study measured.
+
+    Attributes
+    ----------
+    study, title : str
+        Its name in the table of studies, and the heading of table and picture.
+    notes : tuple of str
+        How the comparison was made, a sentence each.
+    config : dict
+        All that decides the numbers.
+    arms : pair of Arm
+        The baseline and what is compared with it.
+    seconds : float
+        Wall-clock time of the whole study.
+    environment : dict of str to str
+        What `normcore.show_config` said.
+    """
+
+    study: str
+    title: str
+    notes: tuple[str, ...]
+    config: Mapping[str, Any]
+    arms: tuple[Arm, Arm]
+    seconds: float
+    environment: Mapping[str, str]
+
+    @property
+    def goal(self) -> float | None:
+        """The lowest training loss of the baseline; None if none was finite."""
+        return min(filter(math.isfinite, self.arms[0].history["loss"]), default=None)
+
+    @property
+    def conclusion(self) -> str:
+        """One sentence, from the numbers: how long each arm took to the lowest training loss of the baseline."""
+        base, other = self.arms
+        goal = self.goal
+        if goal is None:
+            return (
+                f"The network with {base.name} never had a finite training loss, so there is nothing to compare with."
+            )
+        name = other.name[:1].upper() + other.name[1:]
+        target = f"training loss {format_value(goal)}, the lowest with {base.name}"
+        theirs, ours = base.epochs_to(goal), other.epochs_to(goal)
+        assert theirs is not None
+        if ours is None:
+            return (
+                f"{name} did not reach {target}, which took {_took(base, goal)} there: "
+                f"its own lowest is {_lowest(other)}."
+            )
+        when = "sooner" if ours < theirs else "as soon" if ours == theirs else "later"
+        last = format_value(other.history["loss"][-1])
+        return f"{name} reached {target}, {when}: after {_took(other, goal)} against {_took(base, goal)}, and ended at {last}."
+
+    def table(self) -> str:
+        """Return everything as text: the epochs, the way to given losses, the learning rates, kernels and conclusion."""
+        parts = [self.title, *self.notes, "", *self._epochs(), "", *self._summary(), "", self.conclusion]
+        return "\n".join(parts)
+
+    def to_json(self) -> str:
+        """Return everything as JSON; numbers that are not finite become null."""
+        content = {**asdict(self), "goal": self.goal, "conclusion": self.conclusion}
+        return json.dumps(_finite(content), indent=2, allow_nan=False) + "\n"
+
+    def _epochs(self) -> list[str]:
+        names = [arm.name for arm in self.arms]
+        width = max(8, *map(len, names))
+        group = width * len(names) + 2 * (len(names) - 1)
+        head = " " * 5 + "".join(f"   {title:^{group}}" for _, title in _COLUMNS)
+        lines = [head.rstrip(), "epoch" + ("   " + "  ".join(f"{name:>{width}}" for name in names)) * len(_COLUMNS)]
+        for epoch in range(len(self.arms[0].history["loss"])):
+            cells = [
+                "  ".join(f"{format_value(arm.history[key][epoch]):>{width}}" for arm in self.arms)
+                for key, _ in _COLUMNS
+            ]
+            lines.append("   ".join([f"{epoch + 1:>5}", *cells]))
+        return lines
+
+    def _summary(self) -> list[str]:
+        arms = self.arms
+        rows = [["", *(arm.name for arm in arms)]]
+        for loss in _LOSSES:
+            if any(arm.epochs_to(loss) for arm in arms):
+                rows.append([f"epochs (time) to training loss {loss:g}", *(_reached(arm, loss) for arm in arms)])
+        rows.append(["seconds for all epochs", *(f"{sum(arm.seconds):.2f} s" for arm in arms)])
+        for lr in arms[0].tried:
+            cells = [f"{format_value(arm.tried[lr])}{' *' if lr == arm.lr else '  '}" for arm in arms]
+            rows.append([f"last training loss at learning rate {lr:g}", *cells])
+        rows.append(["norm layers ran on", *(", ".join(arm.kernels) or "none" for arm in arms)])
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = [
+            "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))])
+            for row in rows
+        ]
+        return [*(line.rstrip() for line in lines), "* the learning rate of the epochs above"]
+
+
+def _plural(count: int) -> str:
+    return f"{count} epoch{'' if count == 1 else 's'}"
+
+
+def _took(arm: Arm, loss: float) -> str:
+    return f"{_plural(arm.epochs_to(loss) or 0)} ({arm.seconds_to(loss):.2f} s)"
+
+
+def _reached(arm: Arm, loss: float) -> str:
+    epochs = arm.epochs_to(loss)
+    return "never" if epochs is None else f"{epochs} ({arm.seconds_to(loss):.2f} s)"
+
+
+def _lowest(arm: Arm) -> str:
+    return format_value(min(filter(math.isfinite, arm.history["loss"]), default=math.nan))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {f"{key:g}" if isinstance(key, float) else key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
