@@ -6,6 +6,7 @@ the median over the rounds of the ratio within a round. Every contender writes i
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 import time
@@ -155,7 +156,8 @@ def squares(x: Array) -> Array:
 def products(x: Array, y: Array) -> Array:
     """The sum of x * y over each channel, without a temporary of the size of x."""
     total: Array = np.einsum("nc...,nc...->c...", x, y)
-    return total.sum(axis=tuple(range(1, total.ndim)))
+    sums: Array = total.sum(axis=tuple(range(1, total.ndim)))
+    return sums
 
 
 class ThreadedCopy:
@@ -172,7 +174,7 @@ class ThreadedCopy:
             return target
         flat_target, flat_source = target.reshape(-1), source.reshape(-1)
         cuts = [flat_source.size * i // self._parts for i in range(self._parts + 1)]
-        first, *others = [slice(a, b) for a, b in zip(cuts, cuts[1:], strict=False)]
+        first, *others = [slice(a, b) for a, b in itertools.pairwise(cuts)]
         waiting = [self._pool.submit(np.copyto, flat_target[part], flat_source[part]) for part in others]
         np.copyto(flat_target[first], flat_source[first])
         for future in waiting:
@@ -213,7 +215,7 @@ def run(num_threads: int | None = None, seconds: float = 10.0, shapes: Sequence[
                     times = interleaved(ours, seconds / (len(shapes) * len(calls)))
                     fastest = times.fastest([name for name in ours if name.startswith("copy")])
                     print(
-                        f"{str(shape):<18}{what:<11}{duration(times.median(fastest)):>10}"
+                        f"{shape!s:<18}{what:<11}{duration(times.median(fastest)):>10}"
                         f"{duration(times.median('normcore')):>11}{times.ratio('normcore', fastest):>9.2f}"
                         f"{times.ratio('numpy', 'normcore'):>7.1f}x",
                         flush=True,

@@ -100,7 +100,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _info(options: argparse.Namespace) -> int:
+def _info(options: argparse.Namespace) -> int:  # noqa: ARG001 - the commands' signature
     print(show_config())
     return 0
 

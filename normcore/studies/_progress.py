@@ -33,7 +33,7 @@ class StudyProgress(Callback):
         self._bar: Any = None
         if shown:
             try:
-                from tqdm import tqdm
+                from tqdm import tqdm  # type: ignore[import-untyped,unused-ignore]
             except ImportError:
                 return
             self._bar = tqdm(total=epochs, unit="epoch", file=sys.stderr)
@@ -47,12 +47,12 @@ class StudyProgress(Callback):
         if self._bar is not None:
             self._bar.close()
 
-    def on_train_begin(self, trainer: Trainer) -> None:
+    def on_train_begin(self, trainer: Trainer) -> None:  # noqa: ARG002 - Callback's signature
         """Say what is being trained."""
         if self._bar is not None:
             self._bar.set_description(self.training, refresh=False)
 
-    def on_epoch_end(self, trainer: Trainer, epoch: int, logs: Mapping[str, float]) -> None:
+    def on_epoch_end(self, trainer: Trainer, epoch: int, logs: Mapping[str, float]) -> None:  # noqa: ARG002
         """Move the bar."""
         if self._bar is not None:
             self._bar.set_postfix({"loss": format_value(logs["loss"])}, refresh=False)

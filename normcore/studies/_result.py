@@ -109,10 +109,11 @@ class StudyResult:
             )
         when = "sooner" if ours < theirs else "as soon" if ours == theirs else "later"
         last = format_value(other.history["loss"][-1])
-        return f"{name} reached {target}, {when}: after {_took(other, goal)} against {_took(base, goal)}, and ended at {last}."
+        took = f"after {_took(other, goal)} against {_took(base, goal)}"
+        return f"{name} reached {target}, {when}: {took}, and ended at {last}."
 
     def table(self) -> str:
-        """Return everything as text: the epochs, the way to given losses, the learning rates, kernels and conclusion."""
+        """Return everything as text: the epochs, times to given losses, learning rates, kernels, conclusion."""
         parts = [self.title, *self.notes, "", *self._epochs(), "", *self._summary(), "", self.conclusion]
         return "\n".join(parts)
 

@@ -1,9 +1,9 @@
 """Does batch norm let a small network learn the handwritten digits sooner?
 
-The network is that of the experiment in the batch norm paper (Ioffe & Szegedy 2015, section 4.1): three hidden layers of
-100 units, batches of 60, plain gradient descent; with tanh where the paper has the sigmoid. Behind three sigmoids the
-network without norm hardly leaves its starting point in this many epochs, at any learning rate but one: a more dramatic
-picture that tells less. With tanh it learns well, and what batch norm adds is what is seen.
+The network is that of the experiment in the batch norm paper (Ioffe & Szegedy 2015, section 4.1): three hidden layers
+of 100 units, batches of 60, plain gradient descent; with tanh where the paper has the sigmoid. Behind three sigmoids
+the network without norm hardly leaves its starting point in this many epochs, at any learning rate but one: a more
+dramatic picture that tells less. With tanh it learns well, and what batch norm adds is what is seen.
 
 Both networks start from the same weights and see the same batches in the same order. Each has the learning rate, of the
 same grid, at which its *own* training loss ends lowest, so neither is held back by a rate that suits the other, and the
@@ -86,7 +86,7 @@ class Config:
             raise ValueError(f"seed must be 0 or more, got {self.seed}")
 
 
-def run(config: Config = Config(), progress: bool = False) -> StudyResult:  # noqa: B008 - frozen
+def run(config: Config = Config(), progress: bool = False) -> StudyResult:
     """Train both networks and return what happened.
 
     Parameters
@@ -130,7 +130,7 @@ def run(config: Config = Config(), progress: bool = False) -> StudyResult:  # no
 
 
 def network(name: str, config: Config, dataset: Dataset) -> MLP:
-    """Return the network of the arm `name` before training: the weights of its Linear layers depend on the seed alone."""
+    """Return the untrained network of the arm `name`; the weights of its Linear layers depend on the seed alone."""
     sizes = [dataset.X.shape[1], *config.hidden, len(dataset.class_names)]
     return MLP(sizes, activation=config.activation, norm=_ARMS[name], seed=config.seed)
 

@@ -1,0 +1,1 @@
+"""Benchmarks: ``python -m benches.peers`` compares with other libraries, ``benchmarks/`` follows normcore (asv)."""
