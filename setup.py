@@ -24,9 +24,10 @@ NO_OPENMP = os.environ.get("NORMCORE_NO_OPENMP", "") not in ("", "0")
 
 EXTENSIONS = ["normcore/backends/cython_kernels.pyx"]
 
-# -ffp-contract=off: a fused multiply-add rounds once where the formula rounds twice, so results would depend on the CPU.
+# -ffp-contract=off: a fused multiply-add rounds once where the formula rounds twice: results would depend on the CPU.
 # Not here: -ffast-math (breaks NaN, Inf and the order of sums), -march=native (breaks on another machine).
-COMPILE_FLAGS = [] if platform.system() == "Windows" else ["-O3", "-ffp-contract=off"]
+# -g0: Python's own flags ask for symbols, which would treble the wheel.
+COMPILE_FLAGS = [] if platform.system() == "Windows" else ["-O3", "-ffp-contract=off", *([] if DEBUG else ["-g0"])]
 
 DIRECTIVES = {
     "language_level": 3,
@@ -66,7 +67,7 @@ def openmp_works(compiler) -> str:
             compiler.link_executable(objects, str(Path(folder, "openmp_probe")), extra_postargs=link_flags)
             program = next(p for p in Path(folder).iterdir() if p.stem == "openmp_probe" and p.suffix in ("", ".exe"))
             subprocess.run([str(program)], check=True, capture_output=True, timeout=60)
-        except Exception as error:  # noqa: BLE001 - whatever the compiler does, the answer is a serial build
+        except Exception as error:  # whatever the compiler does, the answer is a serial build
             return f"{type(error).__name__}: {error}"
     return ""
 

@@ -1,4 +1,4 @@
-"""Exact, memory-speed normalisation for NumPy on the CPU: batch norm with its gradients, and networks that train with it.
+"""Exact, memory-speed normalisation for NumPy on the CPU, and networks that train with it.
 
 Everything is reached from here: ``nc.batch_norm`` and its kin, ``nc.nn``, ``nc.optim``, ``nc.MLP``, ``nc.Trainer``,
 ``nc.data``. What a script does not use is not imported.

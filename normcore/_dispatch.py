@@ -136,7 +136,7 @@ def choose(plan: Plan) -> Entry:
         reasons.append(reason)
     raise TypeError(
         f"the {asked} backend, asked for by name, cannot run {plan.op} on {plan.dtype}: {'; '.join(reasons)}; "
-        'choose another with use_backend or leave the choice to normcore'
+        "choose another with use_backend or leave the choice to normcore"
     )
 
 
@@ -181,7 +181,9 @@ def explanation(plan: Plan) -> Explanation:
     asked = asked_for()
     declined = {}
     for entry in KERNELS[: KERNELS.index(chosen)]:
-        reason = _declines(entry, plan) if entry.automatic or entry.backend == asked else "runs only when asked for by name"
+        reason = (
+            _declines(entry, plan) if entry.automatic or entry.backend == asked else "runs only when asked for by name"
+        )
         if asked and entry.backend != asked:
             reason = f"the {asked} backend was asked for by name"
         declined[entry.name] = reason or ""
@@ -264,7 +266,7 @@ def _update_running(plan: Plan, mean: Array, var: Array, running_mean: Array, ru
     if not plan.size:
         return
     keep, momentum = 1.0 - plan.momentum, plan.momentum
-    unbiased = var * (plan.count / (plan.count - 1))
+    unbiased = var * (plan.group_size / (plan.group_size - 1))
     with np.errstate(over="ignore"):  # a variance beyond float32 becomes inf there, as it should
         running_mean[...] = keep * running_mean.astype(np.float64) + momentum * mean
         running_var[...] = keep * running_var.astype(np.float64) + momentum * unbiased
@@ -279,7 +281,8 @@ def _float64(vector: Array | None, default: float, channels: int) -> Array:
 
 def _walked(plan: Plan, array: Array) -> Array:
     """An array that is contiguous in the plan's order, as (outer, channels, inner)."""
-    return array.transpose(plan.order).reshape(plan.outer, plan.channels, plan.inner)
+    walked: Array = array.transpose(plan.order).reshape(plan.outer, plan.channels, plan.inner)
+    return walked
 
 
 def _in_order(plan: Plan, array: Array) -> bool:
@@ -289,7 +292,8 @@ def _in_order(plan: Plan, array: Array) -> bool:
 def _fresh(plan: Plan) -> Array:
     """A new array laid out in the plan's order, so that a result has the layout of its input."""
     inverse = sorted(range(len(plan.order)), key=plan.order.__getitem__)
-    return np.empty([plan.shape[a] for a in plan.order], plan.dtype).transpose(inverse)
+    fresh: Array = np.empty([plan.shape[a] for a in plan.order], plan.dtype).transpose(inverse)
+    return fresh
 
 
 def _input_and_result(plan: Plan, source: Array, out: Array | None) -> tuple[Array, Array]:

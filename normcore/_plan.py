@@ -5,8 +5,8 @@ nothing and know nothing of axes or strides.
 
 The channels walk
 -----------------
-Batch norm keeps one statistic for each channel. Whatever the rank of ``x`` and wherever its channel axis lies, in memory
-the array is three nested loops, ``(outer, channels, inner)``::
+Batch norm keeps one statistic for each channel. Whatever the rank of ``x`` and wherever its channel axis lies, in
+memory the array is three nested loops, ``(outer, channels, inner)``::
 
     (N, C)                    ->  (N, C, 1)
     (N, C, H, W)              ->  (N, C, H * W)
@@ -20,7 +20,7 @@ contiguous in no order at all (a slice with a step, negative strides) is walked 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, SupportsFloat, SupportsIndex
 
 import numpy as np
@@ -55,8 +55,8 @@ class Plan(NamedTuple):
     eps: float = 1e-5
 
     @property
-    def count(self) -> int:
-        """Values behind each statistic."""
+    def group_size(self) -> int:
+        """Values behind each statistic, the paper's m."""
         return self.outer * self.inner
 
     @property
@@ -143,7 +143,7 @@ def batch_stats(x: Any, *, axis: int = 1) -> tuple[Plan, Operands]:
     return plan, Operands(x)
 
 
-PLANNERS = {
+PLANNERS: dict[str, Callable[..., tuple[Plan, Operands]]] = {
     "batch_norm": batch_norm,
     "batch_norm_forward": batch_norm_forward,
     "batch_norm_backward": batch_norm_backward,
@@ -198,9 +198,9 @@ def _channels_plan(op: str, direction: str, x: Array, axis: int) -> Plan:
 
 
 def _needs_values(plan: Plan, at_least: int) -> None:
-    if plan.channels == 0 or plan.count >= at_least:
+    if plan.channels == 0 or plan.group_size >= at_least:
         return
-    if plan.count == 0:
+    if plan.group_size == 0:
         raise ValueError(
             f"x has shape {plan.shape}: its {plan.channels} channels hold no values, and statistics over nothing are "
             "undefined; pass at least one row"
@@ -222,7 +222,9 @@ def _plain_array(name: str, value: Any) -> Array:
     try:
         return np.asarray(value)
     except (TypeError, ValueError) as error:
-        raise TypeError(f"{name} must be an array, got {type(value).__name__}, which NumPy cannot read: {error}") from None
+        raise TypeError(
+            f"{name} must be an array, got {type(value).__name__}, which NumPy cannot read: {error}"
+        ) from None
 
 
 def _float_array(name: str, value: Any) -> Array:
@@ -323,7 +325,9 @@ def _running_statistics(mean: Any, var: Any, channels: int, training: bool) -> t
         if not training:
             continue
         if not isinstance(value, np.ndarray):
-            raise TypeError(f"{name} must be a NumPy array, which training updates in place, got {type(value).__name__}")
+            raise TypeError(
+                f"{name} must be a NumPy array, which training updates in place, got {type(value).__name__}"
+            )
         if not value.flags.writeable:
             raise ValueError(f"{name} is read-only, and training updates it in place; pass a writable copy")
         if _overlaps_itself(value):
@@ -333,7 +337,9 @@ def _running_statistics(mean: Any, var: Any, channels: int, training: bool) -> t
 
 def _writable_like(name: str, out: Any, like_name: str, like: Array) -> None:
     if not isinstance(out, np.ndarray) or isinstance(out, np.ma.MaskedArray):
-        raise TypeError(f"{name} must be a NumPy array with the shape and dtype of {like_name}, got {type(out).__name__}")
+        raise TypeError(
+            f"{name} must be a NumPy array with the shape and dtype of {like_name}, got {type(out).__name__}"
+        )
     if out.shape != like.shape:
         raise ValueError(f"{name} must have the shape of {like_name}, {like.shape}, got {out.shape}")
     if out.dtype != like.dtype:
@@ -371,7 +377,9 @@ def _separate_or_same(name: str, out: Array | None, other_name: str, other: Arra
     """`out` may be the very memory of the other array, element for element, but not overlap it otherwise."""
     if out is None or not _overlap(out, other) or same_memory(out, other):
         return
-    raise ValueError(f"{name} overlaps {other_name} without being the same array; pass {other_name} itself, or a separate array")
+    raise ValueError(
+        f"{name} overlaps {other_name} without being the same array; pass {other_name} itself, or a separate array"
+    )
 
 
 def same_memory(a: Array, b: Array) -> bool:
@@ -387,6 +395,6 @@ def _overlap(a: Array, b: Array) -> bool:
     if not np.may_share_memory(a, b):
         return False
     try:
-        return bool(np.shares_memory(a, b, max_work=_OVERLAP_WORK))
+        return bool(np.shares_memory(a, b, max_work=_OVERLAP_WORK))  # type: ignore[arg-type] # the stubs know 0 and -1 alone
     except np.exceptions.TooHardError:
         return True

@@ -106,7 +106,9 @@ def describe() -> str:
     n = get_num_threads()
     if _Process.forked:
         return f"{n}: this process was forked, and threads do not survive that; set_num_threads allows them again"
-    source = "nc.threads" if _override.get() is not None else "nc.set_num_threads" if _Process.requested else "the machine"
+    source = (
+        "nc.threads" if _override.get() is not None else "nc.set_num_threads" if _Process.requested else "the machine"
+    )
     return f"{n} ({source}), for arrays of {PARALLEL_BYTES // 1000} KB and more"
 
 

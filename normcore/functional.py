@@ -4,8 +4,8 @@ Conventions, for every function here:
 
 * The **population variance** (divided by n) normalises. The running variance takes in the **unbiased** batch variance
   (n - 1), as in PyTorch; Keras and ONNX keep the population variance there.
-* ``momentum`` is the weight of the **new** batch: ``new = (1 - momentum) * old + momentum * batch``. Keras's 0.99 is 0.01
-  here.
+* ``momentum`` is the weight of the **new** batch: ``new = (1 - momentum) * old + momentum * batch``. Keras's 0.99
+  is 0.01 here.
 * ``eps`` is added to the variance, inside the square root.
 * Statistics are float64, whatever the dtype of ``x``.
 """

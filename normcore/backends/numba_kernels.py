@@ -2,13 +2,13 @@
 
 Design
 ------
-The same walk, pieces, lanes and waves as in ``cython_kernels.pyx``, whose Design comment gives the reasons; so the two
-backends add in the same order. What differs:
+The same walk, pieces, lanes and waves as in ``cython_kernels.pyx``, whose Design comment gives the reasons; so both
+add in the same order. What differs:
 
-* A piece accumulates in its own row of ``lanes``, an array: LLVM keeps it in vector registers, and nothing is allocated
-  in a loop. No fastmath: the order of summation is written down, not left to the compiler.
-* Each driver is compiled twice from one function, serial and parallel. A parallel region costs microseconds to enter and
-  must not be entered in a forked child or, with Numba's ``workqueue`` layer, by two Python threads at once.
+* A piece accumulates in its own row of ``lanes``, an array: LLVM keeps it in vector registers, and nothing is
+  allocated in a loop. No fastmath: the order of summation is written down, not left to the compiler.
+* Each driver is compiled twice from one function, serial and parallel. A parallel region costs microseconds and must
+  not be entered in a forked child or, with Numba's ``workqueue`` layer, by two Python threads at once.
 * The cache on disk is used where it can be written; elsewhere compiling again is better than failing.
 """
 
@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numba
 import numpy as np
@@ -39,9 +39,9 @@ def compiled(**options: Any) -> Callable[[Function], Function]:
 
     def decorate(function: Function) -> Function:
         try:
-            return numba.njit(function, nogil=True, cache=True, **options)
+            return cast(Function, numba.njit(function, nogil=True, cache=True, **options))
         except RuntimeError:  # no folder that a cache could be written to
-            return numba.njit(function, nogil=True, **options)
+            return cast(Function, numba.njit(function, nogil=True, **options))
 
     return decorate
 
@@ -52,15 +52,15 @@ def serial_and_parallel(function: Function) -> Callable[..., None]:
     parallel = compiled(parallel=True)(function)
 
     def run(*args: Any) -> None:
-        *args, num_threads = args  # type: ignore[assignment]
-        num_threads = min(num_threads, numba.config.NUMBA_NUM_THREADS)
+        *operands, num_threads = args
+        num_threads = min(num_threads, numba.get_num_threads())
         if num_threads == 1 or not _one_parallel_call.acquire(blocking=False):
-            serial(*args)
+            serial(*operands)
             return
         before = numba.get_num_threads()
         try:
             numba.set_num_threads(num_threads)
-            parallel(*args)
+            parallel(*operands)
         finally:
             numba.set_num_threads(before)
             _one_parallel_call.release()
@@ -95,7 +95,7 @@ def bounds(p: int, rows: int, width: int, across: int, outer: int, inner: int) -
 
 
 @compiled()
-def add_lanes(lanes):  # type: ignore[no-untyped-def]
+def add_lanes(lanes):
     total = 0.0
     for lane in range(LANES):
         total += lanes[lane]
@@ -106,7 +106,7 @@ def add_lanes(lanes):  # type: ignore[no-untyped-def]
 
 
 @compiled()
-def sum_run(x, shift, lanes):  # type: ignore[no-untyped-def]
+def sum_run(x, shift, lanes):
     whole = x.size - x.size % LANES
     for i in range(0, whole, LANES):
         for lane in range(LANES):
@@ -116,7 +116,7 @@ def sum_run(x, shift, lanes):  # type: ignore[no-untyped-def]
 
 
 @compiled()
-def sum_squares_run(x, shift, mean_xshift, lanes):  # type: ignore[no-untyped-def]
+def sum_squares_run(x, shift, mean_xshift, lanes):
     whole = x.size - x.size % LANES
     for i in range(0, whole, LANES):
         for lane in range(LANES):
@@ -128,13 +128,13 @@ def sum_squares_run(x, shift, mean_xshift, lanes):  # type: ignore[no-untyped-de
 
 
 @compiled()
-def normalize_run(x, mean, scale, bias, y):  # type: ignore[no-untyped-def]
+def normalize_run(x, mean, scale, bias, y):
     for i in range(x.size):
         y[i] = (x[i] - mean) * scale + bias
 
 
 @compiled()
-def sum_gradients_run(dy, x, mean, lanes_dy, lanes_dy_xshift):  # type: ignore[no-untyped-def]
+def sum_gradients_run(dy, x, mean, lanes_dy, lanes_dy_xshift):
     whole = x.size - x.size % LANES
     for i in range(0, whole, LANES):
         for lane in range(LANES):
@@ -146,7 +146,7 @@ def sum_gradients_run(dy, x, mean, lanes_dy, lanes_dy_xshift):  # type: ignore[n
 
 
 @compiled()
-def input_gradient_run(dy, x, mean, scale, mean_dy, slope, dx):  # type: ignore[no-untyped-def]
+def input_gradient_run(dy, x, mean, scale, mean_dy, slope, dx):
     for i in range(x.size):
         dx[i] = (dy[i] - mean_dy - (x[i] - mean) * slope) * scale
 
@@ -155,14 +155,14 @@ def input_gradient_run(dy, x, mean, scale, mean_dy, slope, dx):  # type: ignore[
 
 
 @compiled()
-def sum_rows(x, shift, partial):  # type: ignore[no-untyped-def]
+def sum_rows(x, shift, partial):
     for m in range(x.shape[0]):
         for c in range(x.shape[1]):
             partial[c] += x[m, c] - shift[c]
 
 
 @compiled()
-def sum_squares_rows(x, shift, mean_xshift, partial):  # type: ignore[no-untyped-def]
+def sum_squares_rows(x, shift, mean_xshift, partial):
     for m in range(x.shape[0]):
         for c in range(x.shape[1]):
             centred = (x[m, c] - shift[c]) - mean_xshift[c]
@@ -170,14 +170,14 @@ def sum_squares_rows(x, shift, mean_xshift, partial):  # type: ignore[no-untyped
 
 
 @compiled()
-def normalize_rows(x, mean, scale, bias, y):  # type: ignore[no-untyped-def]
+def normalize_rows(x, mean, scale, bias, y):
     for m in range(x.shape[0]):
         for c in range(x.shape[1]):
             y[m, c] = (x[m, c] - mean[c]) * scale[c] + bias[c]
 
 
 @compiled()
-def sum_gradients_rows(dy, x, mean, partial_dy, partial_dy_xshift):  # type: ignore[no-untyped-def]
+def sum_gradients_rows(dy, x, mean, partial_dy, partial_dy_xshift):
     for m in range(x.shape[0]):
         for c in range(x.shape[1]):
             partial_dy[c] += dy[m, c]
@@ -185,7 +185,7 @@ def sum_gradients_rows(dy, x, mean, partial_dy, partial_dy_xshift):  # type: ign
 
 
 @compiled()
-def input_gradient_rows(dy, x, mean, scale, mean_dy, slope, dx):  # type: ignore[no-untyped-def]
+def input_gradient_rows(dy, x, mean, scale, mean_dy, slope, dx):
     for m in range(x.shape[0]):
         for c in range(x.shape[1]):
             dx[m, c] = (dy[m, c] - mean_dy[c] - (x[m, c] - mean[c]) * slope[c]) * scale[c]
@@ -195,12 +195,12 @@ def input_gradient_rows(dy, x, mean, scale, mean_dy, slope, dx):  # type: ignore
 
 
 @compiled()
-def finite_or_zero(value):  # type: ignore[no-untyped-def]
+def finite_or_zero(value):
     return np.float64(value) if np.isfinite(value) else 0.0
 
 
 @serial_and_parallel
-def stats_runs(x, first, last, mean, var):  # type: ignore[no-untyped-def]
+def stats_runs(x, first, last, mean, var):
     outer, inner = x.shape[0], x.shape[2]
     rows, width, across, pieces = cut_channel(outer, inner)
     tasks = (last - first) * pieces
@@ -234,7 +234,7 @@ def stats_runs(x, first, last, mean, var):  # type: ignore[no-untyped-def]
 
 
 @serial_and_parallel
-def stats_rows(x, mean, var):  # type: ignore[no-untyped-def]
+def stats_rows(x, mean, var):
     outer, channels = x.shape
     rows, _, _, pieces = cut_channel(outer, 1)
     shift = np.empty(channels)
@@ -262,7 +262,7 @@ def stats_rows(x, mean, var):  # type: ignore[no-untyped-def]
 
 
 @serial_and_parallel
-def normalize(x, first, last, mean, scale, bias, y):  # type: ignore[no-untyped-def]
+def normalize(x, first, last, mean, scale, bias, y):
     outer, inner = x.shape[0], x.shape[2]
     rows, width, across, pieces = cut_channel(outer, inner)
     if inner == 1:
@@ -277,7 +277,7 @@ def normalize(x, first, last, mean, scale, bias, y):  # type: ignore[no-untyped-
 
 
 @serial_and_parallel
-def sum_gradients(dy, x, first, last, mean, dweight, dbias):  # type: ignore[no-untyped-def]
+def sum_gradients(dy, x, first, last, mean, dweight, dbias):
     outer, channels, inner = x.shape
     rows, width, across, pieces = cut_channel(outer, inner)
     for c in range(first, last):
@@ -301,16 +301,14 @@ def sum_gradients(dy, x, first, last, mean, dweight, dbias):  # type: ignore[no-
         c, p = first + t // pieces, t % pieces
         n0, n1, start, stop = bounds(p, rows, width, across, outer, inner)
         for n in range(n0, n1):
-            sum_gradients_run(
-                dy[n, c, start:stop], x[n, c, start:stop], mean[c], lanes_dy[t], lanes_dy_xshift[t]
-            )
+            sum_gradients_run(dy[n, c, start:stop], x[n, c, start:stop], mean[c], lanes_dy[t], lanes_dy_xshift[t])
     for t in range(tasks):
         dbias[first + t // pieces] += add_lanes(lanes_dy[t])
         dweight[first + t // pieces] += add_lanes(lanes_dy_xshift[t])
 
 
 @serial_and_parallel
-def input_gradient(dy, x, first, last, mean, scale, mean_dy, slope, dx):  # type: ignore[no-untyped-def]
+def input_gradient(dy, x, first, last, mean, scale, mean_dy, slope, dx):
     outer, inner = x.shape[0], x.shape[2]
     rows, width, across, pieces = cut_channel(outer, inner)
     if inner == 1:
@@ -331,26 +329,26 @@ def input_gradient(dy, x, first, last, mean, scale, mean_dy, slope, dx):  # type
 # --- the interface of a backend: waves of channels --------------------------------------------------------------------
 
 
-def waves(x, arrays=1):  # type: ignore[no-untyped-def]
+def waves(x, arrays=1):
     """Ranges of channels whose values stay in cache between passes; rows are walked whole."""
     outer, channels, inner = x.shape
     wave = channels if inner == 1 else channels_in_wave(channels, arrays * outer * inner * x.itemsize)
     return ((first, min(first + wave, channels)) for first in range(0, channels, wave))
 
 
-def wave_stats(x, first, last, mean, var, num_threads):  # type: ignore[no-untyped-def]
+def wave_stats(x, first, last, mean, var, num_threads):
     if x.shape[2] == 1:
         stats_rows(x[:, :, 0], mean, var, num_threads)
     else:
         stats_runs(x, first, last, mean, var, num_threads)
 
 
-def channels_stats(x, mean, var, num_threads):  # type: ignore[no-untyped-def]
+def channels_stats(x, mean, var, num_threads):
     for first, last in waves(x):
         wave_stats(x, first, last, mean, var, num_threads)
 
 
-def channels_forward(x, weight, bias, mean, var, rstd, y, eps, training, num_threads):  # type: ignore[no-untyped-def]
+def channels_forward(x, weight, bias, mean, var, rstd, y, eps, training, num_threads):
     scale = np.empty_like(rstd)
     for first, last in waves(x):
         if training:
@@ -361,9 +359,7 @@ def channels_forward(x, weight, bias, mean, var, rstd, y, eps, training, num_thr
         normalize(x, first, last, mean, scale, bias, y, num_threads)
 
 
-def channels_backward(  # type: ignore[no-untyped-def]
-    dy, x, weight, mean, rstd, dx, dweight, dbias, training, num_threads
-):
+def channels_backward(dy, x, weight, mean, rstd, dx, dweight, dbias, training, num_threads):
     count = float(x.shape[0] * x.shape[2])
     scale = rstd * weight
     mean_dy = np.zeros_like(scale)
@@ -378,13 +374,13 @@ def channels_backward(  # type: ignore[no-untyped-def]
         input_gradient(dy, x, first, last, mean, scale, mean_dy, slope, dx, num_threads)
 
 
-def declines(walk, dtype):  # type: ignore[no-untyped-def]
+def declines(walk, dtype):
     """Why this backend cannot carry such a call, or None."""
     if dtype.name not in ("float32", "float64"):
         return f"is compiled for float32 and float64, not {dtype.name}"
     return None
 
 
-def kernels(dtype):  # type: ignore[no-untyped-def]
+def kernels(dtype):
     """The loops for one dtype: Numba compiles a version for each one it meets."""
     return Kernels(channels_stats, channels_forward, channels_backward)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 OVER_BATCH = (0, 2)  # the axes a channel's statistics run over
 
 
-def declines(walk: str, dtype: np.dtype[Any]) -> str | None:  # noqa: ARG001 - it takes everything
+def declines(walk: str, dtype: np.dtype[Any]) -> str | None:
     return None
 
 
@@ -92,5 +92,5 @@ def channels_backward(
     dx[...] = dxhat * per_channel(rstd)
 
 
-def kernels(dtype: np.dtype[Any]) -> Kernels:  # noqa: ARG001 - one body for every dtype
+def kernels(dtype: np.dtype[Any]) -> Kernels:
     return Kernels(channels_stats, channels_forward, channels_backward)

@@ -103,18 +103,16 @@ def test_forward(mistake, kind, sentence):
 
 def test_arrays_that_are_written_must_be_apart():
     block = f32(6)
-    running = dict(running_mean=f32(3), running_var=f32(3))
     weight = f32(3)
     for arguments, sentence in [
         (dict(running_mean=block[:3], running_var=block[2:5]), "running_mean shares memory with running_var; pass an array of its own"),
         (dict(running_mean=X[0], running_var=f32(3)), "running_mean shares memory with x"),
         (dict(running_mean=f32(3), running_var=weight, weight=weight), "running_var shares memory with weight"),
-        (running | dict(weight=weight, out=np.lib.stride_tricks.as_strided(weight, (4, 3))), "shares memory"),
     ]:  # fmt: skip
         with pytest.raises(ValueError, match=sentence):
             nc.batch_norm(X, training=True, **arguments)
+    shared = np.lib.stride_tricks.as_strided(f32(1), (3,), (0,))
     with pytest.raises(ValueError, match="running_var has elements that share memory"):
-        shared = np.lib.stride_tricks.as_strided(f32(1), (3,), (0,))
         nc.batch_norm(X, f32(3), shared, training=True)
     long = f32(5, 3)
     for x, out in ((long[:4], long[1:]), (long[:4], long[:4][::-1]), (X, X[:, ::-1])):

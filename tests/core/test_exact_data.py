@@ -1,7 +1,7 @@
 """Data whose mean and variance are representable: they must be exact, whatever the order of summation.
 
-The idea is oneDNN's: pairs of values mean - d and mean + d, d and mean whole numbers of a few bits, so that every sum of
-them or of their squares is exact in float64. A wrong kernel cannot hide behind a tolerance: there is none.
+The idea is oneDNN's: pairs of values mean - d and mean + d, d and mean whole numbers of a few bits, so that every sum
+of them or of their squares is exact in float64. A wrong kernel cannot hide behind a tolerance: there is none.
 """
 
 from __future__ import annotations

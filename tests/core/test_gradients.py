@@ -1,4 +1,4 @@
-"""backward is the derivative of forward: the library's own forward, differentiated by fourth-order central differences."""
+"""backward is the derivative of forward: fourth-order central differences of the library's own forward."""
 
 from __future__ import annotations
 

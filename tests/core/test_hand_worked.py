@@ -59,7 +59,7 @@ def test_training_backward(dtype):
 
 @DTYPES
 def test_running_statistics(dtype):
-    """momentum 0.25, channel 1: mean 0.75 * 8 + 0.25 * 2 = 6.5; unbiased var 12 * 4/3 = 16, 0.75 * 4 + 0.25 * 16 = 7."""
+    """Momentum 0.25, channel 1: 0.75 * 8 + 0.25 * 2 = 6.5; unbiased var 12 * 4/3 = 16, 0.75 * 4 + 0.25 * 16 = 7."""
     running_mean, running_var = np.array([8.0], dtype), np.array([4.0], dtype)
     x = np.array([[0.0], [0.0], [0.0], [8.0]], dtype)
     nc.batch_norm(x, running_mean, running_var, training=True, momentum=0.25)
