@@ -166,7 +166,7 @@ class Optimizer:
             if name not in self.state_names:
                 raise ValueError(
                     f"{owner}: state of parameter {i} has {name}, which {type(self).__name__} does not use; "
-                    f"pass the state of a {type(self).__name__}."
+                    f"pass the state of {type(self).__name__}."
                 )
             if name == "step":
                 loaded[name] = int(value)
@@ -180,7 +180,7 @@ class Optimizer:
         absent = [name for name in self.state_names if name not in loaded]
         if loaded and absent:
             raise ValueError(
-                f"{owner}: state of parameter {i} has no {absent[0]}; pass the state of a {type(self).__name__}."
+                f"{owner}: state of parameter {i} has no {absent[0]}; pass the state of {type(self).__name__}."
             )
         return loaded
 

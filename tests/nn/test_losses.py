@@ -1,0 +1,305 @@
+"""Losses against hand-worked numbers, plain formulas in float64 and finite differences."""
+
+from __future__ import annotations
+
+import copy
+import math
+import re
+from typing import ClassVar
+
+import numpy as np
+import oracle
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from tolerances import tol
+
+from normcore.nn import CrossEntropyLoss, Loss, MSELoss
+
+
+def log_softmax(z):
+    z = np.asarray(z, np.float64)
+    z = z - z.max(axis=1, keepdims=True)
+    return z - np.log(np.exp(z).sum(axis=1, keepdims=True))
+
+
+def probabilities(rng, shape):
+    p = rng.uniform(size=shape)
+    return p / p.sum(axis=1, keepdims=True)
+
+
+class TestCrossEntropy:
+    def test_by_hand(self):
+        criterion = CrossEntropyLoss()
+        # softmax (1/4, 3/4) and (1/2, 1/2)
+        z = np.log(np.array([[1.0, 3.0], [5.0, 5.0]]))
+        assert criterion(z, [0, 1]) == pytest.approx((math.log(4) + math.log(2)) / 2, rel=1e-15)
+        np.testing.assert_allclose(criterion.backward(), [[-3 / 8, 3 / 8], [1 / 4, -1 / 4]], rtol=1e-14)
+
+    @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+    @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+    @pytest.mark.parametrize("soft", [False, True])
+    def test_formula(self, rng, dtype, reduction, soft):
+        z = (3 * rng.normal(size=(9, 5))).astype(dtype)
+        t = probabilities(rng, (9, 5)).astype(dtype) if soft else rng.integers(5, size=9)
+        dense = t.astype(np.float64) if soft else np.eye(5)[t]
+        expected = -(dense * log_softmax(z)).sum(axis=1)
+        criterion = CrossEntropyLoss(reduction)
+        loss = criterion(z, t)
+        dz = criterion.backward()
+        slope = np.exp(log_softmax(z)) * dense.sum(axis=1, keepdims=True) - dense
+        if reduction == "none":
+            assert loss.dtype == dtype
+        else:
+            assert type(loss) is float
+            expected = expected.mean() if reduction == "mean" else expected.sum()
+            slope = slope / 9 if reduction == "mean" else slope
+        np.testing.assert_allclose(loss, expected, **tol(dtype, 9, "dx", scale=8))
+        assert dz.dtype == dtype
+        np.testing.assert_allclose(dz, slope, **tol(dtype, 5, "dx"))
+
+    @pytest.mark.parametrize("soft", [False, True])
+    @pytest.mark.parametrize("reduction", ["mean", "sum"])
+    def test_gradient(self, rng, soft, reduction):
+        z = rng.normal(size=(4, 3))
+        t = rng.uniform(size=(4, 3)) if soft else rng.integers(3, size=4)  # rows need not add up to 1
+        criterion = CrossEntropyLoss(reduction)
+        criterion(z, t)
+        dz = criterion.backward()
+        expected = oracle.fourth_order_gradient(lambda values: criterion(values, t), z)
+        np.testing.assert_allclose(dz, expected, **tol(np.float64, kind="fd"))
+
+    @given(z=arrays(np.float64, (3, 4), elements=st.floats(-1e3, 1e3)), shift=st.floats(-1e6, 1e6))
+    def test_laws(self, z, shift):
+        criterion = CrossEntropyLoss()
+        loss = criterion(z, [0, 1, 3])
+        assert loss >= 0
+        # a gradient row sums to zero, because adding a constant to the logits changes nothing
+        np.testing.assert_allclose(criterion.backward().sum(axis=1), 0, atol=1e-15)
+        assert criterion(z + shift, [0, 1, 3]) == pytest.approx(loss, rel=1e-9, abs=1e-8)
+        assert criterion(z, np.eye(4)[[0, 1, 3]]) == pytest.approx(loss, rel=1e-13, abs=1e-13)
+
+    def test_huge_logits(self):
+        criterion = CrossEntropyLoss("none")
+        big = np.float32(1e38)
+        np.testing.assert_array_equal(criterion(np.array([[big, -big], [big, -big]]), [0, 1]), [0, np.float32(2e38)])
+        np.testing.assert_array_equal(criterion.backward(), [[0, 0], [1, -1]])
+
+    @pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.int64, np.uint64, ">i4"])
+    def test_any_integers(self, dtype):
+        z = np.log(np.array([[1.0, 3.0], [5.0, 5.0]]))
+        assert CrossEntropyLoss()(z, np.array([0, 1], dtype)) == CrossEntropyLoss()(z, [0, 1])
+
+    def test_probabilities_of_another_dtype(self, rng):
+        z, p = rng.normal(size=(4, 3)).astype(np.float32), probabilities(rng, (4, 3))
+        criterion = CrossEntropyLoss()
+        assert criterion(z, p) == pytest.approx(criterion(z, p.astype(np.float32)), rel=1e-6)
+        assert criterion.backward().dtype == np.float32
+
+    def test_probabilities_may_be_rounded(self):
+        CrossEntropyLoss()(np.zeros((1, 2)), np.array([[1 + 1e-6, -1e-6]]))
+
+    def test_the_sum_of_many_rows_is_accurate(self):
+        z = np.zeros((200_000, 2), np.float32)
+        assert CrossEntropyLoss()(z, np.zeros(len(z), int)) == pytest.approx(np.float32(math.log(2)), rel=1e-12)
+
+    @pytest.mark.parametrize(
+        ("output", "target", "error", "message"),
+        [
+            (np.zeros(3), [0], ValueError, r"output must be logits of shape (N, C), got shape (3,)."),
+            (np.zeros((2, 0)), [0, 0], ValueError, r"output must be logits of shape (N, C), got shape (2, 0)."),
+            (np.zeros((2, 3), int), [0, 0], TypeError, "output must be float32, float64 or float16, got int64; "),
+            ([[0.0]], [0], TypeError, "output must be a NumPy array, got list; "),
+            (
+                np.zeros((2, 3)),
+                [0, 3],
+                ValueError,
+                "target has classes from 0 to 3, but output has 3 columns, for classes 0 to 2; ",
+            ),
+            (
+                np.zeros((2, 3)),
+                [-1, 0],
+                ValueError,
+                "target has classes from -1 to 0, but output has 3 columns, for classes 0 to 2; ",
+            ),
+            (
+                np.zeros((2, 3)),
+                np.array([0, 2**63], np.uint64),
+                ValueError,
+                "target has classes from 0 to 9223372036854775808, ",
+            ),
+            (
+                np.zeros((2, 3)),
+                [0],
+                ValueError,
+                "target has shape (1,), but output has 2 rows; pass one class for each row.",
+            ),
+            (np.zeros((2, 3)), np.zeros((2, 3), int), ValueError, "pass target.argmax(1) for one-hot rows."),
+            (
+                np.zeros((2, 3)),
+                [0.0, 1.0],
+                ValueError,
+                "integer classes of shape (N,) need an integer dtype, target.astype(int).",
+            ),
+            (
+                np.zeros((2, 3)),
+                np.zeros((2, 2)),
+                ValueError,
+                "probabilities of shape (2, 2), but output has shape (2, 3).",
+            ),
+            (np.zeros((1, 2)), [[2.0, 0.0]], ValueError, "target must hold class probabilities from 0 to 1"),
+            (np.zeros((1, 2)), [[-1.0, 0.0]], ValueError, "target must hold class probabilities from 0 to 1"),
+            (np.zeros((1, 2)), [[math.nan, 0.0]], ValueError, "but has others or NaN; normalise its rows"),
+            (
+                np.zeros((2, 3)),
+                ["a", "b"],
+                TypeError,
+                "got <U1; number the classes with np.unique(target, return_inverse=True)[1].",
+            ),
+            (np.zeros((2, 3)), [True, False], TypeError, "got bool; number the classes"),
+            (np.zeros((2, 3)), np.ma.array([0, 1]), TypeError, "target is a masked array, whose mask would be ignored"),
+            (
+                np.zeros((0, 3)),
+                np.zeros(0, int),
+                ValueError,
+                "output has shape (0, 3), and nothing has no mean; pass at least one row.",
+            ),
+        ],
+    )
+    def test_errors(self, output, target, error, message):
+        with pytest.raises(error) as caught:
+            CrossEntropyLoss()(output, target)
+        assert str(caught.value).startswith("CrossEntropyLoss: ")
+        assert message in str(caught.value)
+
+
+class TestMSE:
+    def test_by_hand(self):
+        criterion = MSELoss()
+        assert criterion(np.array([[1.0, 2.0], [3.0, 6.0]]), [[1, 1], [1, 2]]) == (0 + 1 + 4 + 16) / 4
+        np.testing.assert_array_equal(criterion.backward(), [[0, 0.5], [1, 2]])
+
+    @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+    @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+    @pytest.mark.parametrize("shape", [(7,), (4, 3), (2, 3, 4)])
+    def test_formula(self, rng, dtype, reduction, shape):
+        y, t = rng.normal(size=(2, *shape)).astype(dtype)
+        criterion = MSELoss(reduction)
+        loss = criterion(y, t)
+        squares = (y.astype(np.float64) - t) ** 2
+        expected = {"mean": squares.mean(), "sum": squares.sum(), "none": squares}[reduction]
+        np.testing.assert_allclose(loss, expected, **tol(dtype, y.size))
+        assert type(loss) is float or loss.dtype == dtype
+        dy = criterion.backward()
+        assert dy.dtype == dtype
+        scale = 2 / y.size if reduction == "mean" else 2
+        np.testing.assert_allclose(dy, scale * (y.astype(np.float64) - t), **tol(dtype))
+
+    def test_gradient(self, rng):
+        y, t = rng.normal(size=(2, 4, 3))
+        criterion = MSELoss()
+        criterion(y, t)
+        dy = criterion.backward()
+        expected = oracle.fourth_order_gradient(lambda values: criterion(values, t), y)
+        np.testing.assert_allclose(dy, expected, **tol(np.float64, kind="fd"))
+
+    def test_float16_does_not_overflow(self):
+        criterion = MSELoss()
+        assert criterion(np.full((2, 2), 1000, np.float16), np.zeros((2, 2))) == 1e6
+        np.testing.assert_array_equal(criterion.backward(), np.full((2, 2), 500))
+
+    @pytest.mark.parametrize(
+        ("target", "error", "message"),
+        [
+            (
+                np.zeros(3),
+                ValueError,
+                "target has shape (3,), but output has shape (3, 1); reshape it, target.reshape(3, 1).",
+            ),
+            (
+                np.zeros((1, 1)),
+                ValueError,
+                "target has shape (1, 1), but output has shape (3, 1); pass one value for each.",
+            ),
+            (
+                np.zeros((3, 1), complex),
+                TypeError,
+                "target must be real numbers, got complex128; convert it with astype(float).",
+            ),
+            (
+                np.ma.zeros((3, 1)),
+                TypeError,
+                "target is a masked array, whose mask would be ignored; pass target.filled(value).",
+            ),
+        ],
+    )
+    def test_errors(self, target, error, message):
+        with pytest.raises(error) as caught:
+            MSELoss()(np.zeros((3, 1)), target)
+        assert str(caught.value) == "MSELoss: " + message
+
+    def test_nothing_has_no_mean_but_a_sum(self):
+        with pytest.raises(ValueError, match="nothing has no mean"):
+            MSELoss()(np.zeros((0, 1)), np.zeros((0, 1)))
+        assert MSELoss("sum")(np.zeros((0, 1)), np.zeros((0, 1))) == 0
+
+
+@pytest.mark.parametrize("kind", [CrossEntropyLoss, MSELoss])
+class TestEveryLoss:
+    TARGETS: ClassVar = {CrossEntropyLoss: [0, 1], MSELoss: [[0.0, 1.0], [2.0, 3.0]]}
+
+    def test_reduction_is_checked(self, kind):
+        message = f"{kind.__name__}: reduction must be one of 'mean', 'sum', 'none', got 'average'."
+        with pytest.raises(ValueError, match=re.escape(message)):
+            kind("average")
+        assert kind().reduction == "mean"
+        assert repr(kind("sum")) == f"{kind.__name__}(reduction='sum')"
+
+    def test_backward_needs_a_loss(self, kind):
+        with pytest.raises(RuntimeError, match=rf"{kind.__name__}.backward was called before the loss"):
+            kind().backward()
+
+    def test_backward_repeats_and_writes_nowhere(self, kind, rng):
+        criterion = kind()
+        output, target = rng.normal(size=(2, 2)), np.array(self.TARGETS[kind])
+        output.flags.writeable = target.flags.writeable = False
+        criterion(output, target)
+        first = criterion.backward()
+        np.testing.assert_array_equal(criterion.backward(), first)
+
+    def test_a_refused_call_leaves_the_last_one(self, kind, rng):
+        criterion = kind()
+        criterion(rng.normal(size=(2, 2)), self.TARGETS[kind])
+        first = criterion.backward()
+        with pytest.raises(ValueError, match="target has shape"):
+            criterion(rng.normal(size=(3, 2)), self.TARGETS[kind])
+        np.testing.assert_array_equal(criterion.backward(), first)
+
+    def test_a_copy_forgets_the_batch(self, kind, rng):
+        criterion = kind("sum")
+        criterion(rng.normal(size=(2, 2)), self.TARGETS[kind])
+        twin = copy.deepcopy(criterion)
+        assert twin.reduction == "sum"
+        with pytest.raises(RuntimeError):
+            twin.backward()
+
+
+def test_a_loss_of_ones_own():
+    class Absolute(Loss):
+        def check_target(self, target, shape):
+            return np.asarray(target).reshape(shape)
+
+        def evaluate(self, output, target):
+            self._saved = np.sign(output - target)
+            return np.abs(output - target)
+
+        def gradient(self, scale):
+            return scale * self._saved
+
+    criterion = Absolute()
+    assert criterion(np.array([1.0, 5.0]), [0, 9]) == 2.5
+    np.testing.assert_array_equal(criterion.backward(), [0.5, -0.5])
+    for name, arguments in {"check_target": ([0], (1,)), "evaluate": ([0], [0]), "gradient": (1,)}.items():
+        with pytest.raises(NotImplementedError, match=f"^Loss has no {name}"):
+            getattr(Loss(), name)(*arguments)
