@@ -44,7 +44,7 @@ def test_the_examples_of_the_docstrings_run(name):
         for thing in vars(module).values():
             if getattr(thing, "__module__", "").startswith(name):
                 found += doctest.DocTestFinder(exclude_empty=True).find(thing)
-    runner = doctest.DocTestRunner()
+    runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
     for test in found:
         runner.run(test)
     assert runner.failures == 0
