@@ -41,7 +41,7 @@ def test_batch_norm_reaches_a_lower_loss_sooner(default):
         assert batch_norm.epochs_to(loss) < no_norm.epochs_to(loss)
     assert batch_norm.history["loss"][-1] < no_norm.history["loss"][-1] / 2
     assert "Batch norm reached" in default.conclusion
-    assert "sooner" in default.conclusion
+    assert f"sooner in epochs ({ours} against {theirs})" in default.conclusion
 
 
 def test_the_network_without_norm_was_given_a_fair_chance(default):
@@ -126,10 +126,10 @@ def result_of(*losses: list[float]) -> StudyResult:
 @pytest.mark.parametrize(
     ("base", "other", "sentence"),
     [
-        ([3, 2, 1], [2, 1, 0.5], "Batch norm reached training loss 1.0000, the lowest with no norm, sooner: "
-         "after 2 epochs (1.00 s) against 3 epochs (1.50 s), and ended at 0.5000."),
-        ([3, 1], [3, 1], "as soon: after 2 epochs"),
-        ([1, 2, 3], [3, 2, 1], "later: after 3 epochs (1.50 s) against 1 epoch (0.50 s)"),
+        ([3, 2, 1], [2, 1, 0.5], "Batch norm reached training loss 1.0000, the lowest with no norm, sooner in epochs (2 against 3) "
+         "and sooner in time (1.00 s against 1.50 s), and ended at 0.5000."),
+        ([3, 1], [3, 1], "as soon in epochs (2 against 2) and as soon in time (1.00 s against 1.00 s)"),
+        ([1, 2, 3], [3, 2, 1], "later in epochs (3 against 1) and later in time (1.50 s against 0.50 s)"),
         ([3, 1], [3, 2], "Batch norm did not reach training loss 1.0000, the lowest with no norm, which took 2 epochs "
          "(1.00 s) there: its own lowest is 2.0000."),
         ([3, 1], [math.nan, math.nan], "its own lowest is nan"),
@@ -140,6 +140,13 @@ def test_the_conclusion_is_computed(base, other, sentence):
     result = result_of(base, other)
     assert sentence in result.conclusion
     assert result.table().endswith(result.conclusion)
+
+
+def test_sooner_in_epochs_can_be_later_in_time():
+    result = result_of([3, 2, 1], [2, 1, 0.5])
+    slow = dataclasses.replace(result.arms[1], seconds=[5.0] * 3)
+    result = dataclasses.replace(result, arms=(result.arms[0], slow))
+    assert "sooner in epochs (2 against 3) and later in time (10.00 s against 1.50 s)" in result.conclusion
 
 
 def test_the_table_shows_every_epoch_of_both_arms(tiny):

@@ -107,10 +107,14 @@ class StudyResult:
                 f"{name} did not reach {target}, which took {_took(base, goal)} there: "
                 f"its own lowest is {_lowest(other)}."
             )
-        when = "sooner" if ours < theirs else "as soon" if ours == theirs else "later"
-        last = format_value(other.history["loss"][-1])
-        took = f"after {_took(other, goal)} against {_took(base, goal)}"
-        return f"{name} reached {target}, {when}: {took}, and ended at {last}."
+        time, base_time = other.seconds_to(goal), base.seconds_to(goal)
+        assert time is not None
+        assert base_time is not None
+        return (
+            f"{name} reached {target}, {_when(ours, theirs)} in epochs ({ours} against {theirs}) and "
+            f"{_when(time, base_time)} in time ({time:.2f} s against {base_time:.2f} s), and ended at "
+            f"{format_value(other.history['loss'][-1])}."
+        )
 
     def table(self) -> str:
         """Return everything as text: the epochs, times to given losses, learning rates, kernels, conclusion."""
@@ -153,6 +157,10 @@ class StudyResult:
             for row in rows
         ]
         return [*(line.rstrip() for line in lines), "* the learning rate of the epochs above"]
+
+
+def _when(own: float, other: float) -> str:
+    return "sooner" if own < other else "as soon" if own == other else "later"
 
 
 def _plural(count: int) -> str:
