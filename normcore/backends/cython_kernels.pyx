@@ -320,7 +320,7 @@ cdef void input_gradient_rows(
 
 
 # --- statistics of the channels first..last-1 -------------------------------------------------------------------------
-# `partial` holds a row for each piece (rows) or for each channel and piece (runs). Sums are added in the order of pieces.
+# `partial` holds a row for each piece (rows) or for each channel and piece (runs). Sums are added in order of pieces.
 
 
 cdef void stats_runs(
