@@ -126,7 +126,8 @@ def result_of(*losses: list[float]) -> StudyResult:
 @pytest.mark.parametrize(
     ("base", "other", "sentence"),
     [
-        ([3, 2, 1], [2, 1, 0.5], "Batch norm reached training loss 1.0000, the lowest with no norm, sooner in epochs (2 against 3) "
+        ([3, 2, 1], [2, 1, 0.5], "Batch norm reached training loss 1.0000, the lowest with no norm, "
+         "sooner in epochs (2 against 3) "
          "and sooner in time (1.00 s against 1.50 s), and ended at 0.5000."),
         ([3, 1], [3, 1], "as soon in epochs (2 against 2) and as soon in time (1.00 s against 1.00 s)"),
         ([1, 2, 3], [3, 2, 1], "later in epochs (3 against 1) and later in time (1.50 s against 0.50 s)"),
