@@ -41,7 +41,7 @@ class Flatten(Module):
                 f"Flatten: x has shape {x.shape}, which has no dimensions {self.start_dim} to {self.end_dim} to merge; "
                 "add a dimension to x or change start_dim and end_dim."
             )
-        y = x.reshape(*x.shape[:start], math.prod(x.shape[start : end + 1]), *x.shape[end + 1 :])
+        y: Array = x.reshape(*x.shape[:start], math.prod(x.shape[start : end + 1]), *x.shape[end + 1 :])
         self._saved = x.shape, y.shape, y.dtype
         return y
 
@@ -49,7 +49,7 @@ class Flatten(Module):
         """Return dy in the shape of x."""
         x_shape, y_shape, dtype = self._recall()
         check_gradient_like(dy, y_shape, dtype, "Flatten")
-        return dy.reshape(x_shape)
+        return dy.reshape(x_shape)  # type: ignore[no-any-return]
 
     def extra_repr(self) -> str:
         """The constructor's arguments."""

@@ -171,7 +171,7 @@ class Optimizer:
             if name == "step":
                 loaded[name] = int(value)
             else:
-                array = np.array(value, dtype=param.dtype)
+                array = np.asarray(value).astype(param.dtype)  # always a copy; also of a tensor
                 if array.shape != param.shape:
                     raise ValueError(
                         f"{owner}: {name} of parameter {i} has shape {array.shape}, expected {param.shape}."

@@ -102,7 +102,7 @@ class TestCallbacks:
             def on_train_end(self, trainer):  # noqa: ARG002
                 raise RuntimeError("no disk")
 
-        t = trainer().model.eval() and trainer()
+        t = trainer()
         t.model.eval()
         with pytest.raises(RuntimeError, match="no disk"):
             t.fit(X, y, callbacks=[Fail(), Log("late", calls)])
@@ -247,7 +247,15 @@ class TestHistory:
 
     @pytest.mark.parametrize(
         ("value", "text"),
-        [(0, "0.0000"), (0.93121, "0.9312"), (3.2123e-5, "3.21e-05"), (123456.0, "1.23e+05"), (np.nan, "nan"), (np.inf, "inf"), (-0.5, "-0.5000")],
-    )  # fmt: skip
+        [
+            (0, "0.0000"),
+            (0.93121, "0.9312"),
+            (-0.5, "-0.5000"),
+            (3.2123e-5, "3.21e-05"),
+            (123456.0, "1.23e+05"),
+            (np.nan, "nan"),
+            (np.inf, "inf"),
+        ],
+    )
     def test_numbers(self, value, text):
         assert format_value(value) == text

@@ -128,9 +128,9 @@ class TestFit:
         assert state(one) == state(two)  # a second fit goes on, optimiser and all
 
     def test_numpys_global_generator_is_left_alone(self):
-        before = np.random.get_state()[1].copy()
+        before = np.random.get_state()[1].copy()  # noqa: NPY002
         trainer().fit(*data())
-        np.testing.assert_array_equal(np.random.get_state()[1], before)
+        np.testing.assert_array_equal(np.random.get_state()[1], before)  # noqa: NPY002
 
     def test_without_shuffle_the_order_is_kept(self):
         X, y = data()
