@@ -14,6 +14,7 @@ import pytest
 import normcore as nc
 from normcore.data import load_digits
 from normcore.studies import STUDIES, Arm, StudyResult, digits
+from normcore.studies._blas import one_blas_thread
 
 TINY = digits.Config(hidden=(6,), epochs=2, learning_rates=(0.1, 0.5))
 
@@ -104,6 +105,22 @@ def test_a_learning_rate_that_diverges_is_not_chosen():
 def test_a_config_that_makes_no_study_is_refused(options, message):
     with pytest.raises(ValueError, match=message):
         STUDIES["digits"].config(**options)
+
+
+def test_matrix_products_run_on_one_thread(monkeypatch):
+    threadpoolctl = pytest.importorskip("threadpoolctl", reason="limits BLAS")
+
+    def blas_threads():
+        return [pool["num_threads"] for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
+
+    before = blas_threads()
+    with one_blas_thread() as said:
+        assert set(blas_threads()) <= {1}
+    assert said == "1 thread"
+    assert blas_threads() == before
+    monkeypatch.setitem(sys.modules, "threadpoolctl", None)
+    result = digits.run(dataclasses.replace(TINY, epochs=1, learning_rates=(0.1,)))
+    assert "threadpoolctl is not installed" in result.environment["BLAS"]
 
 
 # --- the result -------------------------------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ from normcore.nn import MLP, BatchNorm1d
 from normcore.optim import SGD
 from normcore.training import History, Trainer
 
+from ._blas import one_blas_thread
 from ._progress import StudyProgress
 from ._result import Arm, StudyResult
 
@@ -116,7 +117,8 @@ def run(config: Config = Config(), progress: bool = False) -> StudyResult:
     started = time.perf_counter()
     dataset = _DATA[config.data]()
     train, validation = split(dataset.X, dataset.y, config.validation_fraction, config.seed)
-    with StudyProgress(config.epochs * len(config.learning_rates) * len(_ARMS), progress) as bar:
+    trainings = len(config.learning_rates) * len(_ARMS)
+    with one_blas_thread() as blas, StudyProgress(config.epochs * trainings, progress) as bar:
         no_norm, batch_norm = (_arm(name, config, dataset, train, validation, bar) for name in _ARMS)
     return StudyResult(
         study="digits",
@@ -125,7 +127,7 @@ def run(config: Config = Config(), progress: bool = False) -> StudyResult:
         config=asdict(config),
         arms=(no_norm, batch_norm),
         seconds=time.perf_counter() - started,
-        environment=dict(show_config()),
+        environment={**show_config(), "BLAS": blas},
     )
 
 
