@@ -18,7 +18,7 @@ torch = pytest.importorskip("torch", reason="PyTorch, the peer compared with, is
 STEPS = 40
 
 
-@pytest.fixture(autouse=True, scope="module")
+@pytest.fixture(autouse=True)
 def _one_thread_for_pytorch():
     """Its idle threads spin and keep the others off the cores of a busy machine."""
     before = torch.get_num_threads()
@@ -126,7 +126,6 @@ OPTIMIZERS = {
 }
 
 
-@pytest.mark.usefixtures("backend")
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize(("kind", "options"), OPTIMIZERS.values(), ids=OPTIMIZERS)
 def test_optimizers_over_a_training(rng, kind, options, dtype):
@@ -148,7 +147,6 @@ def test_optimizers_over_a_training(rng, kind, options, dtype):
     close(model.eval()(x), peer.eval()(torch.from_numpy(x)), dtype, "evaluation", scale=5)
 
 
-@pytest.mark.usefixtures("backend")
 @pytest.mark.parametrize(
     ("target", "reduction"), [("classes", "mean"), ("classes", "sum"), ("probabilities", "mean"), ("numbers", "mean")]
 )

@@ -168,10 +168,21 @@ class TestProgress:
         assert all(f"{name}=" in err for name in ("loss", "accuracy", "val_loss", "val_accuracy"))
         assert err.endswith("\n")
 
-    def test_the_bar_is_closed_when_training_fails(self, capsys):
-        pytest.importorskip("tqdm", reason="tqdm, the optional progress bar, is not installed")
+    def test_the_bar_is_closed_when_training_fails(self, capsys, monkeypatch):
+        tqdm = pytest.importorskip("tqdm", reason="tqdm, the optional progress bar, is not installed")
+        bars = []
+
+        class Bar(tqdm.tqdm):
+            def __init__(self, **options):
+                super().__init__(**options)
+                bars.append(self)  # kept, so that no destructor closes it
+
+        monkeypatch.setattr(tqdm, "tqdm", Bar)
         with pytest.raises(KeyboardInterrupt):
             trainer().fit(X, y, epochs=9, batch_size=10, progress=True, callbacks=[Interrupt()])
+        (bar,) = bars
+        assert bar.disable  # what tqdm's close sets
+        assert bar.n == 10
         assert capsys.readouterr().err.endswith("\n")
 
     def test_without_tqdm(self, capsys, monkeypatch):
