@@ -13,6 +13,7 @@ import platform
 import subprocess
 import sys
 import tempfile
+from glob import glob
 from pathlib import Path
 
 from Cython.Build import cythonize
@@ -22,7 +23,13 @@ from setuptools.command.build_ext import build_ext
 DEBUG = os.environ.get("NORMCORE_DEBUG", "") not in ("", "0")
 NO_OPENMP = os.environ.get("NORMCORE_NO_OPENMP", "") not in ("", "0")
 
-EXTENSIONS = ["normcore/backends/cython_kernels.pyx"]
+LOOPS = "normcore/backends/loops"
+EXTENSIONS = {
+    "normcore.backends.cython_kernels": [
+        "normcore/backends/cython_kernels.pyx",
+        *(f"{LOOPS}/{vectors}.c" for vectors in ("baseline", "avx2", "avx512")),
+    ],
+}
 
 # -ffp-contract=off: a fused multiply-add rounds once where the formula rounds twice: results would depend on the CPU.
 # Not here: -ffast-math (breaks NaN, Inf and the order of sums), -march=native (breaks on another machine).
@@ -97,12 +104,14 @@ setup(
     ext_modules=cythonize(
         [
             Extension(
-                path.removesuffix(".pyx").replace("/", "."),
-                [path],
+                name,
+                sources,
+                include_dirs=["normcore/backends"],
+                depends=[*glob(f"{LOOPS}/*.h"), *glob(f"{LOOPS}/*.pxi")],
                 extra_compile_args=COMPILE_FLAGS,
                 define_macros=[("NORMCORE_DEBUG", "1")] if DEBUG else [],
             )
-            for path in EXTENSIONS
+            for name, sources in EXTENSIONS.items()
         ],
         compiler_directives=DIRECTIVES,
         force=DEBUG,

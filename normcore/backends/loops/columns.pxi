@@ -1,0 +1,289 @@
+# The channels walk where neighbours in memory are neighbouring channels: (M, C), also channels-last.
+#
+# A narrow array is folded: `fold` rows are taken as one long row, so that vectors are full and have no tails. Sums of the
+# columns that belong to a channel are added in order at the end of a piece.
+
+
+cdef struct Columns:
+    Py_ssize_t outer
+    Py_ssize_t channels
+    Py_ssize_t fold  # rows taken as one
+    Py_ssize_t width  # fold * channels
+    Py_ssize_t rows  # long rows of a piece
+    Py_ssize_t step  # long rows summed in registers at a time
+    Py_ssize_t pieces
+    double count
+
+
+cdef Columns cut_columns(Py_ssize_t outer, Py_ssize_t channels, Py_ssize_t itemsize) noexcept nogil:
+    cdef Columns w
+    cdef Py_ssize_t fold = 1
+    w.outer, w.channels = outer, channels
+    w.count = <double>outer
+    while fold * channels % LANES and fold < LANES:
+        fold *= 2
+    while fold * channels < 4 * LANES:
+        fold *= 2
+    if fold * channels > 1024 or fold > outer:
+        fold = 1
+    w.fold, w.width = fold, fold * channels
+    w.step = max(<Py_ssize_t>8, 16384 // (w.width * itemsize))
+    w.rows = max(<Py_ssize_t>1, max(<Py_ssize_t>PIECE, outer * channels // MAX_PIECES + 1) // w.width)
+    w.rows = (w.rows + w.step - 1) // w.step * w.step
+    w.pieces = max(<Py_ssize_t>1, (outer // fold + w.rows - 1) // w.rows)
+    return w
+
+
+cdef struct Strip:
+    # A piece: `rows` long rows from `first` on, and (in the last piece) `rest` short ones after them; in values.
+    Py_ssize_t first
+    Py_ssize_t rows
+    Py_ssize_t rest
+
+
+cdef inline Strip strip_of(const Columns* w, Py_ssize_t p) noexcept nogil:
+    cdef Strip strip
+    cdef Py_ssize_t long_rows = w.outer // w.fold
+    strip.first = p * w.rows * w.width
+    strip.rows = max(<Py_ssize_t>0, min(w.rows, long_rows - p * w.rows))
+    strip.rest = w.outer % w.fold if p == w.pieces - 1 else 0
+    return strip
+
+
+cdef void strip_sums(
+    const Loops* f, Array dy, Array x, const Columns* w, Py_ssize_t p, const double* centre, double* s1, double* s2,
+    double* folded
+) noexcept nogil:
+    # s1, s2 = the sums of piece p, one a channel: of x - centre and its square, or where there is dy, of dy and
+    # dy * (x - centre). `centre` is tiled to the width; `folded` is scratch, 2 * width.
+    cdef Strip strip = strip_of(w, p)
+    cdef Py_ssize_t r = 0, rows, first, k, c
+    memset(folded, 0, 2 * w.width * sizeof(double))
+    while r < strip.rows:
+        rows = min(w.step, strip.rows - r)
+        first = strip.first + r * w.width
+        if dy.data == NULL:
+            f.column_moments(
+                at(x, first, rows * w.width), rows, w.width, w.width, centre, folded, folded + w.width)
+        else:
+            f.column_gradients(
+                at(dy, first, rows * w.width), at(x, first, rows * w.width), rows, w.width, w.width, centre, folded,
+                folded + w.width)
+        r += rows
+    for c in range(w.channels):
+        s1[c] = folded[c]
+        s2[c] = folded[w.width + c]
+    for k in range(1, w.fold):
+        for c in range(w.channels):
+            s1[c] += folded[k * w.channels + c]
+            s2[c] += folded[w.width + k * w.channels + c]
+    if strip.rest:
+        first = strip.first + strip.rows * w.width
+        if dy.data == NULL:
+            f.column_moments(
+                at(x, first, strip.rest * w.channels), strip.rest, w.channels, w.channels, centre, s1, s2)
+        else:
+            f.column_gradients(
+                at(dy, first, strip.rest * w.channels), at(x, first, strip.rest * w.channels), strip.rest, w.channels,
+                w.channels, centre, s1, s2)
+
+
+cdef void column_sums(
+    const Loops* f, Array dy, Array x, const Columns* w, const double* centre, double* s1, double* s2, double* partial,
+    int num_threads
+) noexcept nogil:
+    # s1, s2 = the sums over all pieces, added in their order. `partial` has 2 * (channels + width) for each piece.
+    cdef Py_ssize_t p, c, each = 2 * (w.channels + w.width)
+    if num_threads == 1 or w.pieces == 1:
+        for p in range(w.pieces):
+            strip_sums(
+                f, dy, x, w, p, centre, partial + p * each, partial + p * each + w.channels,
+                partial + p * each + 2 * w.channels)
+    else:
+        for p in prange(w.pieces, num_threads=num_threads, schedule="dynamic"):
+            strip_sums(
+                f, dy, x, w, p, centre, partial + p * each, partial + p * each + w.channels,
+                partial + p * each + 2 * w.channels)
+    for c in range(w.channels):
+        s1[c] = partial[c]
+        s2[c] = partial[w.channels + c]
+    for p in range(1, w.pieces):
+        for c in range(w.channels):
+            s1[c] += partial[p * each + c]
+            s2[c] += partial[p * each + w.channels + c]
+
+
+cdef inline void tile(double* values, Py_ssize_t channels, Py_ssize_t width) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(channels, width):
+        values[i] = values[i - channels]
+
+
+cdef inline void split(const double* values, Py_ssize_t width, float* first, float* rest) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(width):
+        first[i] = <float>values[i]
+        rest[i] = <float>(values[i] - first[i])
+
+
+cdef inline void narrowed(const double* values, Py_ssize_t width, float* to) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(width):
+        to[i] = <float>values[i]
+
+
+cdef struct ColumnWrite:
+    Pass kind
+    Array dy
+    Array x
+    Array z
+    ColumnAffine to
+    ColumnSlope by
+
+
+cdef inline void write_rows(
+    const Loops* f, const ColumnWrite* o, Py_ssize_t first, Py_ssize_t rows, Py_ssize_t width
+) noexcept nogil:
+    cdef Py_ssize_t n = rows * width
+    if rows == 0:
+        return
+    if o.kind == NORMALIZE:
+        f.column_normalize(at(o.x, first, n), rows, width, &o.to, at(o.z, first, n))
+    elif o.kind == INPUT_GRADIENT:
+        f.column_input_gradient(at(o.dy, first, n), at(o.x, first, n), rows, width, &o.by, at(o.z, first, n))
+    elif o.kind == SCALE:
+        f.column_scale(at(o.dy, first, n), rows, width, o.by.a, at(o.z, first, n))
+    else:
+        f.column_activation_gradient(at(o.dy, first, n), at(o.x, first, n), rows, width, &o.to, at(o.z, first, n))
+
+
+cdef void write_strip(const Loops* f, const ColumnWrite* o, const Columns* w, Py_ssize_t p) noexcept nogil:
+    cdef Strip strip = strip_of(w, p)
+    write_rows(f, o, strip.first, strip.rows, w.width)
+    write_rows(f, o, strip.first + strip.rows * w.width, strip.rest, w.channels)
+
+
+cdef void write_columns(const Loops* f, const ColumnWrite* o, const Columns* w, int num_threads) noexcept nogil:
+    # Last pieces first: they are the ones still in cache.
+    cdef Py_ssize_t p
+    if num_threads == 1 or w.pieces == 1:
+        for p in range(w.pieces - 1, -1, -1):
+            write_strip(f, o, w, p)
+    else:
+        for p in prange(w.pieces, num_threads=num_threads, schedule="dynamic"):
+            write_strip(f, o, w, w.pieces - 1 - p)
+
+
+cdef struct Scratch:
+    # Vectors of a call, each tiled to the width, in one allocation.
+    double* memory
+    double* centre
+    double* a
+    double* b
+    double* c
+    double* s1
+    double* s2
+    float* centre32
+    float* rest32
+    float* a32
+    float* b32
+    float* c32
+    double* partial
+
+
+cdef Scratch scratch_of(const Columns* w) noexcept nogil:
+    cdef Scratch s
+    cdef Py_ssize_t n = w.width
+    s.memory = <double*>malloc((9 * n + w.pieces * 2 * (w.channels + w.width)) * sizeof(double))
+    s.centre, s.a, s.b, s.c = s.memory, s.memory + n, s.memory + 2 * n, s.memory + 3 * n
+    s.s1, s.s2 = s.memory + 4 * n, s.memory + 5 * n
+    s.centre32 = <float*>(s.memory + 6 * n)
+    s.rest32, s.a32, s.b32, s.c32 = s.centre32 + n, s.centre32 + 2 * n, s.centre32 + 3 * n, s.centre32 + 4 * n
+    s.partial = s.memory + 9 * n
+    return s
+
+
+cdef void column_affine(
+    const double* mean, const double* rstd, const double* weight, const double* bias, const Columns* w, Scratch* s,
+    int activation, bint stream, ColumnAffine* to
+) noexcept nogil:
+    cdef Py_ssize_t c
+    cdef Affine one
+    to.narrow = True
+    for c in range(w.channels):
+        s.centre[c] = mean[c]
+        s.a[c] = rstd[c] * weight[c]
+        s.b[c] = bias[c]
+        one = affine_of(mean[c], s.a[c], s.b[c], activation, stream)
+        to.narrow = to.narrow and one.narrow
+    tile(s.centre, w.channels, w.width)
+    tile(s.a, w.channels, w.width)
+    tile(s.b, w.channels, w.width)
+    split(s.centre, w.width, s.centre32, s.rest32)
+    narrowed(s.a, w.width, s.a32)
+    narrowed(s.b, w.width, s.b32)
+    to.mean, to.scale, to.bias = s.centre, s.a, s.b
+    to.mean32, to.rest32, to.scale32, to.bias32 = s.centre32, s.rest32, s.a32, s.b32
+    to.activation, to.stream = activation, stream
+
+
+cdef void channels_forward_columns(const Loops* f, const Forward* o, const Columns* w, int num_threads) noexcept nogil:
+    cdef Scratch s = scratch_of(w)
+    cdef ColumnWrite write
+    cdef Array none
+    cdef Py_ssize_t c
+    none.data = NULL
+    if o.training:
+        for c in range(w.channels):
+            s.centre[c] = finite_or_zero(f.value(at(o.x, c, 1)))
+        tile(s.centre, w.channels, w.width)
+        column_sums(f, none, o.x, w, s.centre, s.s1, s.s2, s.partial, num_threads)
+        for c in range(w.channels):
+            finish_moments(s.centre[c], s.s1[c], s.s2[c], w.count, &o.mean[c], &o.var[c])
+    if o.y.data != NULL:
+        for c in range(w.channels):
+            o.rstd[c] = 1.0 / sqrt(o.var[c] + o.eps)
+        column_affine(o.mean, o.rstd, o.weight, o.bias, w, &s, o.activation, o.stream, &write.to)
+        write.kind, write.x, write.z = NORMALIZE, o.x, o.y
+        write_columns(f, &write, w, num_threads)
+    free(s.memory)
+
+
+cdef void channels_backward_columns(const Loops* f, const Backward* o, const Columns* w, int num_threads) noexcept nogil:
+    cdef Scratch s = scratch_of(w)
+    cdef ColumnWrite write
+    cdef Slope one
+    cdef Py_ssize_t c
+    cdef double scale
+    write.dy, write.x, write.z = o.dy, o.x, o.dx
+    if o.activation:
+        column_affine(o.mean, o.rstd, o.weight, o.bias, w, &s, o.activation, False, &write.to)
+        write.kind = ACTIVATION_GRADIENT
+        write_columns(f, &write, w, num_threads)
+        write.dy = o.dx
+    for c in range(w.channels):
+        s.centre[c] = o.mean[c]
+    tile(s.centre, w.channels, w.width)
+    column_sums(f, write.dy, o.x, w, s.centre, s.s1, s.s2, s.partial, num_threads)
+    write.by.narrow = True
+    for c in range(w.channels):
+        o.dbias[c] = s.s1[c]
+        o.dweight[c] = s.s2[c] * o.rstd[c]
+        scale = o.rstd[c] * o.weight[c]
+        one = slope_of(
+            o.mean[c], scale, o.rstd[c] * o.dweight[c] / w.count * scale, o.dbias[c] / w.count * scale, o.stream)
+        s.a[c], s.b[c], s.c[c] = one.a, one.b, one.c
+        write.by.narrow = write.by.narrow and one.narrow
+    tile(s.a, w.channels, w.width)
+    tile(s.b, w.channels, w.width)
+    tile(s.c, w.channels, w.width)
+    split(s.centre, w.width, s.centre32, s.rest32)
+    narrowed(s.a, w.width, s.a32)
+    narrowed(s.b, w.width, s.b32)
+    narrowed(s.c, w.width, s.c32)
+    write.by.mean, write.by.a, write.by.b, write.by.c = s.centre, s.a, s.b, s.c
+    write.by.mean32, write.by.rest32, write.by.a32, write.by.b32, write.by.c32 = s.centre32, s.rest32, s.a32, s.b32, s.c32
+    write.by.stream = o.stream
+    write.kind = INPUT_GRADIENT if o.training else SCALE
+    write_columns(f, &write, w, num_threads)
+    free(s.memory)

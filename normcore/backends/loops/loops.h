@@ -1,0 +1,84 @@
+/* The inner loops: what they are. How they are written: body.h.
+
+   A loop works on values that lie next to each other and knows nothing of threads, walks or Python. There is one table
+   of them for each kind of storage (Storage) and each kind of vectors (Vectors); the drivers in cython_kernels.pyx see
+   storage as void pointers and pick a table once a call.
+
+   run      contiguous values that share one mean: a channel's row of pixels, a row of layer norm
+   columns  rows of contiguous values with one mean for each column: (N, C), channels-last
+   Sums are kept in LANES partial sums a run, in the order of the values, so that every kind of vectors adds in the same
+   order and gives the same bits. */
+#ifndef NORMCORE_LOOPS_H
+#define NORMCORE_LOOPS_H
+
+#include <stddef.h>
+
+enum { LANES = 16, STAGE = 4096 /* bytes */ };
+
+typedef enum { FLOAT32, FLOAT64, FLOAT16, BFLOAT16, STORAGES } Storage;
+typedef enum { BASELINE, AVX2, AVX512, VECTORS } Vectors;
+typedef enum { NONE, RELU, LEAKY_RELU, SIGMOID, TANH, GELU, GELU_TANH, SILU } Activation;
+
+/* y = activation((x - mean) * scale + bias); where a run has a weight of its own for each value (layer norm), scale is
+   rstd and weight and bias are vectors. */
+typedef struct {
+    double mean, scale, bias;
+    const double *weights, *biases; /* or NULL */
+    const float *weights32, *biases32; /* the same rounded, for storage up to 32 bits */
+    int activation;
+    int narrow; /* float32 arithmetic is exact enough and cannot overflow */
+    int stream; /* y will not be read soon: store past the cache */
+} Affine;
+
+/* dx = dy * a - ((x - mean) * b + c); with weights (layer norm) dy is dy * weight */
+typedef struct {
+    double mean, a, b, c;
+    const double *weights;
+    const float *weights32;
+    int narrow, stream;
+} Slope;
+
+/* The same for columns: vectors, one value a column. */
+typedef struct {
+    const double *mean, *scale, *bias;
+    const float *mean32, *rest32, *scale32, *bias32; /* mean = mean32 + rest32 */
+    int activation, narrow, stream;
+} ColumnAffine;
+
+typedef struct {
+    const double *mean, *a, *b, *c;
+    const float *mean32, *rest32, *a32, *b32, *c32;
+    int narrow, stream;
+} ColumnSlope;
+
+typedef struct {
+    size_t itemsize;
+    double (*value)(const void *x); /* one value, as float64 */
+
+    /* `runs` runs of n values, one after another, each with its shift, mean, Affine ...; acc is double[runs][2 * LANES] */
+    void (*moments)(const void *x, ptrdiff_t runs, ptrdiff_t n, const double *shift, double *acc); /* x - shift, its square */
+    void (*normalize)(const void *x, ptrdiff_t runs, ptrdiff_t n, const Affine *to, void *y);
+    void (*gradients)(const void *dy, const void *x, ptrdiff_t runs, ptrdiff_t n, const double *mean, double *acc); /* dy, dy * (x - mean) */
+    void (*input_gradient)(const void *dy, const void *x, ptrdiff_t runs, ptrdiff_t n, const Slope *by, void *dx);
+    /* one run */
+    void (*weighted_gradients)(const void *dy, const void *x, const double *weights, ptrdiff_t n, double mean, double *acc);
+    void (*scale)(const void *dy, ptrdiff_t n, double a, void *dx); /* inference: dx = dy * a */
+    void (*activation_gradient)(const void *dy, const void *x, ptrdiff_t n, const Affine *to, void *dz);
+
+    /* columns: `rows` rows of n values, `stride` values apart; sums are double[n] */
+    void (*column_moments)(const void *x, ptrdiff_t rows, ptrdiff_t n, ptrdiff_t stride, const double *shift, double *s1, double *s2);
+    void (*column_normalize)(const void *x, ptrdiff_t rows, ptrdiff_t n, const ColumnAffine *to, void *y);
+    void (*column_gradients)(const void *dy, const void *x, ptrdiff_t rows, ptrdiff_t n, ptrdiff_t stride, const double *mean, double *s1, double *s2);
+    void (*column_input_gradient)(const void *dy, const void *x, ptrdiff_t rows, ptrdiff_t n, const ColumnSlope *by, void *dx);
+    void (*column_scale)(const void *dy, ptrdiff_t rows, ptrdiff_t n, const double *a, void *dx);
+    void (*column_activation_gradient)(const void *dy, const void *x, ptrdiff_t rows, ptrdiff_t n, const ColumnAffine *to, void *dz);
+    /* dweight += dy * (x - mean[row]) * rstd[row], dbias += dy: the parameters' gradients of layer norm */
+    void (*parameter_gradients)(const void *dy, const void *x, ptrdiff_t rows, ptrdiff_t n, ptrdiff_t stride, const double *mean, const double *rstd, double *dweight, double *dbias);} Loops;
+
+extern const Loops normcore_loops_baseline[STORAGES];
+#if defined(__x86_64__)
+extern const Loops normcore_loops_avx2[STORAGES];
+extern const Loops normcore_loops_avx512[STORAGES];
+#endif
+
+#endif

@@ -1,0 +1,124 @@
+/* For one kind of storage: T as stored, S as computed with (float up to 32 bits, else double), vectors of both.
+   Included by body.h with STORAGE set. */
+#undef T
+#undef S
+#undef COUNT
+#undef WIDE
+
+#if STORAGE == 64
+#define T double
+#define S double
+#define COUNT WIDTH
+typedef doubles NAME(wide);
+#else
+#define S float
+#define COUNT (2 * WIDTH)
+typedef floats NAME(wide);
+#if STORAGE == 32
+#define T float
+#else
+#define T uint16_t
+#endif
+#endif
+#define WIDE NAME(wide)
+
+INLINE S NAME(get)(const T *p) {
+#if STORAGE == 16
+    return float_of_float16(*p);
+#elif STORAGE == 17
+    return float_of_bfloat16(*p);
+#else
+    return *p;
+#endif
+}
+
+INLINE void NAME(put)(T *p, double value) {
+#if STORAGE == 16
+    *p = float16_of_float((float)value);
+#elif STORAGE == 17
+    *p = bfloat16_of_float((float)value);
+#else
+    *p = (T)value;
+#endif
+}
+
+/* COUNT values as computed with */
+INLINE WIDE NAME(load)(const T *p) {
+    WIDE v;
+#if STORAGE == 16 && WIDTH == 8
+    v = (WIDE)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
+#elif STORAGE == 16 && WIDTH == 4
+    v = (WIDE)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p));
+#elif STORAGE == 16 || STORAGE == 17
+    float values[COUNT];
+    for (int i = 0; i < COUNT; i++) values[i] = NAME(get)(p + i);
+    memcpy(&v, values, sizeof v);
+#else
+    memcpy(&v, p, sizeof v);
+#endif
+    return v;
+}
+
+INLINE void NAME(store)(T *p, WIDE v) {
+#if STORAGE == 16 && WIDTH == 8
+    _mm256_storeu_si256((__m256i *)p, _mm512_cvtps_ph((__m512)v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+#elif STORAGE == 16 && WIDTH == 4
+    _mm_storeu_si128((__m128i *)p, _mm256_cvtps_ph((__m256)v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+#elif STORAGE == 16 || STORAGE == 17
+    float values[COUNT];
+    memcpy(values, &v, sizeof v);
+    for (int i = 0; i < COUNT; i++) NAME(put)(p + i, values[i]);
+#else
+    memcpy(p, &v, sizeof v);
+#endif
+}
+
+/* The last n < COUNT values; what is missing is 0. */
+INLINE WIDE NAME(load_part)(const T *p, ptrdiff_t n) {
+#if WIDTH == 8 && STORAGE == 32
+    return (WIDE)_mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p);
+#elif WIDTH == 8 && STORAGE == 64
+    return (WIDE)_mm512_maskz_loadu_pd((__mmask8)((1u << n) - 1), p);
+#else
+    T values[COUNT] = {0};
+    for (ptrdiff_t i = 0; i < n; i++) values[i] = p[i];
+    return NAME(load)(values);
+#endif
+}
+
+INLINE void NAME(store_part)(T *p, WIDE v, ptrdiff_t n) {
+#if WIDTH == 8 && STORAGE == 32
+    _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), (__m512)v);
+#elif WIDTH == 8 && STORAGE == 64
+    _mm512_mask_storeu_pd(p, (__mmask8)((1u << n) - 1), (__m512d)v);
+#else
+    T values[COUNT];
+    NAME(store)(values, v);
+    for (ptrdiff_t i = 0; i < n; i++) p[i] = values[i];
+#endif
+}
+
+/* WIDTH values as float64 */
+INLINE doubles NAME(load_doubles)(const T *p) {
+#if STORAGE == 64
+    return NAME(load)(p);
+#elif STORAGE == 16 && WIDTH == 8
+    return (doubles)_mm512_cvtps_pd(_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p)));
+#elif STORAGE == 16 && WIDTH == 4
+    return (doubles)_mm256_cvtps_pd(_mm_cvtph_ps(_mm_loadl_epi64((const __m128i *)p)));
+#elif STORAGE == 32 && WIDTH == 8
+    return (doubles)_mm512_cvtps_pd(_mm256_loadu_ps(p));
+#elif STORAGE == 32 && WIDTH == 4
+    return (doubles)_mm256_cvtps_pd(_mm_loadu_ps(p));
+#else
+    half_floats v;
+#if STORAGE == 32
+    memcpy(&v, p, sizeof v);
+#else
+    float values[WIDTH];
+    for (int i = 0; i < WIDTH; i++) values[i] = NAME(get)(p + i);
+    memcpy(&v, values, sizeof v);
+#endif
+    return __builtin_convertvector(v, doubles);
+#endif
+}

@@ -1,0 +1,128 @@
+/* Vectors of one native register, in the language of GCC and Clang, and what that language lacks: loads and stores of 16-bit
+   floats, and stores past the cache. WIDTH doubles fill a register; set by the file that includes this one. */
+#ifndef NORMCORE_VECTORS_H
+#define NORMCORE_VECTORS_H
+
+#include <math.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#if defined(__x86_64__) || defined(__i386__)
+#include <immintrin.h>
+#endif
+
+#include "loops.h"
+
+typedef double doubles __attribute__((vector_size(8 * WIDTH)));
+typedef float floats __attribute__((vector_size(8 * WIDTH)));     /* 2 * WIDTH of them */
+typedef float half_floats __attribute__((vector_size(4 * WIDTH))); /* as many as doubles */
+
+#define INLINE static inline __attribute__((always_inline))
+#define AT_MOST(a, b) ((a) < (b) ? (a) : (b))
+
+/* a + b to the bit, computed as a * 1 + b: where additions and conversions share two of four pipes (Zen), this moves an
+   addition to the other two. A third off the time of the sums. */
+INLINE doubles add_elsewhere(doubles a, doubles b, doubles one) {
+#if WIDTH == 8
+    return (doubles)_mm512_fmadd_pd((__m512d)a, (__m512d)one, (__m512d)b);
+#elif WIDTH == 4
+    return (doubles)_mm256_fmadd_pd((__m256d)a, (__m256d)one, (__m256d)b);
+#else
+    (void)one;
+    return a + b;
+#endif
+}
+
+/* 1 in every lane, in a way that the compiler does not see through. */
+INLINE doubles opaque_one(void) {
+    doubles one;
+    for (int i = 0; i < WIDTH; i++) one[i] = 1.0;
+#if WIDTH > 2
+    __asm__("" : "+v"(one));
+#endif
+    return one;
+}
+
+/* --- 16-bit floats: storage only, converted on load and store, to nearest even --- */
+
+INLINE float float_of_bits(uint32_t bits) {
+    float value;
+    memcpy(&value, &bits, 4);
+    return value;
+}
+
+INLINE uint32_t bits_of_float(float value) {
+    uint32_t bits;
+    memcpy(&bits, &value, 4);
+    return bits;
+}
+
+INLINE float float_of_bfloat16(uint16_t half) { return float_of_bits((uint32_t)half << 16); }
+
+INLINE uint16_t bfloat16_of_float(float value) {
+    uint32_t bits = bits_of_float(value);
+    uint32_t rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16;
+    return (uint16_t)(value != value ? (bits >> 16) | 0x40 : rounded);
+}
+
+INLINE float float_of_float16(uint16_t half) {
+    /* exponent and mantissa moved into place, then scaled by the difference of the biases: right for subnormals too */
+    uint32_t sign = (uint32_t)(half & 0x8000) << 16, rest = (uint32_t)(half & 0x7FFF) << 13;
+    float magnitude = float_of_bits(rest) * 0x1p112f;
+    uint32_t bits = (half & 0x7C00) == 0x7C00 ? rest | 0x7F800000 : bits_of_float(magnitude);
+    return float_of_bits(bits | sign);
+}
+
+INLINE uint16_t float16_of_float(float value) {
+    uint32_t bits = bits_of_float(value), sign = (bits >> 16) & 0x8000;
+    uint32_t magnitude = bits & 0x7FFFFFFF, half;
+    if (magnitude >= 0x7F800000) /* Inf, NaN */
+        half = 0x7C00 | (magnitude > 0x7F800000 ? 0x200 | ((magnitude >> 13) & 0x3FF) : 0);
+    else if (magnitude >= 0x477FF000) /* rounds past 65504 */
+        half = 0x7C00;
+    else if (magnitude < 0x38800000) { /* subnormal: let the adder round */
+        float shifted = float_of_bits(magnitude) + 0.5f;
+        half = bits_of_float(shifted) - 0x3F000000;
+    } else
+        half = (magnitude - 0x38000000 + 0xFFF + ((magnitude >> 13) & 1)) >> 13;
+    return (uint16_t)(sign | half);
+}
+
+/* --- stores past the cache --- */
+
+/* Copy n bytes from a warm buffer to memory that nobody will read soon. A plain store first reads the line that it is about
+   to overwrite: a third of the traffic of a copy. Lines that are covered in part are stored as usual. */
+INLINE void stream_copy(void *to, const void *from, size_t n) {
+    char *d = (char *)to;
+    const char *s = (const char *)from;
+#if defined(__SSE2__)
+    size_t head = (size_t)(-(intptr_t)d & 63);
+    if (n < head + 64) {
+        memcpy(d, s, n);
+        return;
+    }
+    memcpy(d, s, head);
+    d += head, s += head, n -= head;
+    for (; n >= 64; d += 64, s += 64, n -= 64) {
+#if WIDTH == 8
+        _mm512_stream_si512((__m512i *)d, _mm512_loadu_si512((const void *)s));
+#elif WIDTH == 4
+        _mm256_stream_si256((__m256i *)d, _mm256_loadu_si256((const __m256i *)s));
+        _mm256_stream_si256((__m256i *)(d + 32), _mm256_loadu_si256((const __m256i *)(s + 32)));
+#else
+        for (int part = 0; part < 64; part += 16)
+            _mm_stream_si128((__m128i *)(d + part), _mm_loadu_si128((const __m128i *)(s + part)));
+#endif
+    }
+#endif
+    memcpy(d, s, n);
+}
+
+/* Streamed stores are weakly ordered: settle them before another thread is told that they are there. */
+INLINE void stream_end(void) {
+#if defined(__SSE2__)
+    _mm_sfence();
+#endif
+}
+
+#endif
