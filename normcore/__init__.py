@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from normcore import functional as functional
     from normcore import nn as nn
     from normcore import optim as optim
+    from normcore import studies as studies
     from normcore import training as training
     from normcore.nn import MLP as MLP
     from normcore.training import History as History
@@ -35,6 +36,7 @@ _LAZY = {
     "data": "normcore.data",
     "nn": "normcore.nn",
     "optim": "normcore.optim",
+    "studies": "normcore.studies",
     "training": "normcore.training",
     "MLP": "normcore.nn",
     "History": "normcore.training",
