@@ -36,7 +36,7 @@ BELOW = {
     "__main__": {"cli"},
 }
 RUNTIME = {"numpy"}
-OPTIONAL = {"numba": {"backends"}, "tqdm": {"training", "studies"}, "matplotlib": {"studies"}}
+OPTIONAL = {"numba": {"backends"}, "tqdm": {"training", "studies"}, "matplotlib": {"studies"}, "threadpoolctl": {"studies"}}
 
 
 def modules():
