@@ -36,7 +36,12 @@ BELOW = {
     "__main__": {"cli"},
 }
 RUNTIME = {"numpy"}
-OPTIONAL = {"numba": {"backends"}, "tqdm": {"training", "studies"}, "matplotlib": {"studies"}, "threadpoolctl": {"studies"}}
+OPTIONAL = {
+    "numba": {"backends"},
+    "tqdm": {"training", "studies"},
+    "matplotlib": {"studies"},
+    "threadpoolctl": {"studies"},
+}
 
 
 def modules():
