@@ -511,8 +511,12 @@ def channels_backward(
 _SPECIALISED = {"float32": "float", "float64": "double"}
 
 
-def declines(walk, dtype):
+def declines(walk, dtype, activation):
     """Why this backend cannot carry such a call, or None."""
+    if walk != "channels":
+        return f"has no {walk} walk yet"
+    if activation:
+        return "has no activations yet"
     if dtype.name not in _SPECIALISED:
         return f"is compiled for {' and '.join(_SPECIALISED)}, not {dtype.name}"
     return None
@@ -521,4 +525,12 @@ def declines(walk, dtype):
 def kernels(dtype):
     """The loops for one dtype, without the cost of choosing among them at each call."""
     name = _SPECIALISED[dtype.name]
-    return Kernels(channels_stats[name], channels_forward[name], channels_backward[name])
+    forward, backward = channels_forward[name], channels_backward[name]
+
+    def forward_of_all(x, weight, bias, mean, var, rstd, y, eps, training, activation, num_threads):
+        forward(x, weight, bias, mean, var, rstd, y, eps, training, num_threads)
+
+    def backward_of_all(dy, x, weight, bias, mean, rstd, dx, dweight, dbias, training, activation, num_threads):
+        backward(dy, x, weight, mean, rstd, dx, dweight, dbias, training, num_threads)
+
+    return Kernels(channels_stats[name], forward_of_all, backward_of_all, None, None)
