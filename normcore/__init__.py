@@ -20,12 +20,25 @@ from normcore.functional import batch_norm_backward as batch_norm_backward
 from normcore.functional import batch_norm_forward as batch_norm_forward
 from normcore.functional import batch_stats as batch_stats
 from normcore.functional import explain as explain
+from normcore.functional import group_norm as group_norm
+from normcore.functional import group_norm_backward as group_norm_backward
+from normcore.functional import group_norm_forward as group_norm_forward
+from normcore.functional import instance_norm as instance_norm
+from normcore.functional import instance_norm_backward as instance_norm_backward
+from normcore.functional import instance_norm_forward as instance_norm_forward
+from normcore.functional import layer_norm as layer_norm
+from normcore.functional import layer_norm_backward as layer_norm_backward
+from normcore.functional import layer_norm_forward as layer_norm_forward
+from normcore.functional import rms_norm as rms_norm
+from normcore.functional import rms_norm_backward as rms_norm_backward
+from normcore.functional import rms_norm_forward as rms_norm_forward
 
 if TYPE_CHECKING:
     from normcore import data as data
     from normcore import functional as functional
     from normcore import nn as nn
     from normcore import optim as optim
+    from normcore import studies as studies
     from normcore import training as training
     from normcore.nn import MLP as MLP
     from normcore.training import History as History
@@ -35,6 +48,7 @@ _LAZY = {
     "data": "normcore.data",
     "nn": "normcore.nn",
     "optim": "normcore.optim",
+    "studies": "normcore.studies",
     "training": "normcore.training",
     "MLP": "normcore.nn",
     "History": "normcore.training",

@@ -14,9 +14,10 @@ if TYPE_CHECKING:
 class NormContext:
     """The second result of every ``*_forward`` function.
 
-    It refers to ``x`` and ``weight`` without copying them, and holds one mean and one rstd for each statistics group;
-    nothing else of the size of ``x`` is kept, because backward recomputes the normalised values. Leave ``x`` and
-    ``weight`` unchanged until the backward call. A context may be used any number of times.
+    It refers to ``x`` and ``weight`` without copying them (with an activation to ``bias`` too), and holds one mean and
+    one rstd for each statistics group; nothing else of the size of ``x`` is kept, because backward recomputes the
+    normalised values. Leave what it refers to unchanged until the backward call. A context may be used any number of
+    times.
 
     Attributes
     ----------
@@ -24,20 +25,25 @@ class NormContext:
         The input of the forward call.
     weight : ndarray or None
         The scale of the forward call.
+    bias : ndarray or None
+        The shift of the forward call if it had an activation, whose derivative needs it; otherwise None.
     mean : ndarray of float64
-        The mean the input was centred on, one per statistics group.
+        The mean the input was centred on, one per statistics group, in the order of the groups in ``x``: one per
+        channel for batch norm, per place on the leading axes for layer and RMS norm (there 0), per sample and group or
+        channel for group and instance norm.
     rstd : ndarray of float64
-        ``1 / sqrt(var + eps)``, one per statistics group; `var` is the population variance in training, the running
-        variance in inference.
+        ``1 / sqrt(var + eps)``, one per statistics group; `var` is the population variance where the statistics are
+        those of ``x`` (for RMS norm the mean square), the running variance where that is used.
     """
 
-    __slots__ = ("bias_dtype", "mean", "overwritten", "plan", "rstd", "weight", "x")
+    __slots__ = ("bias", "bias_dtype", "mean", "overwritten", "plan", "rstd", "weight", "x")
 
     def __init__(
         self,
         plan: Plan,
         x: NDArray[Any],
         weight: NDArray[Any] | None,
+        bias: NDArray[Any] | None,
         bias_dtype: np.dtype[Any] | None,
         mean: NDArray[np.float64],
         rstd: NDArray[np.float64],
@@ -46,6 +52,7 @@ class NormContext:
         self.plan = plan
         self.x = x
         self.weight = weight
+        self.bias = bias
         self.bias_dtype = bias_dtype
         self.mean = mean
         self.rstd = rstd

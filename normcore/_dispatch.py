@@ -6,17 +6,29 @@ for by name runs or raises; nothing is replaced silently.
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
 from contextvars import ContextVar, Token
-from functools import cache
+from functools import cache, lru_cache
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from normcore import _plan, _threads, backends
+from normcore import _threads, backends
+from normcore._buffers import (
+    delivered,
+    float64_vector,
+    gradient,
+    in_walk,
+    input_and_result,
+    to_c_order,
+    to_walk_order,
+    walked,
+)
 from normcore._context import NormContext
+from normcore._memory import same_memory
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -40,8 +52,11 @@ class Entry(NamedTuple):
 
 KERNELS = (
     Entry("cython", "channels", automatic=True),
+    Entry("cython", "rows", automatic=True),
     Entry("numba", "channels", automatic=False),  # compiling at the first call would surprise who did not ask for it
+    Entry("numba", "rows", automatic=False),
     Entry("reference", "channels", automatic=True),
+    Entry("reference", "rows", automatic=True),
 )
 
 _backend: ContextVar[str | None] = ContextVar("normcore_backend", default=None)
@@ -109,35 +124,43 @@ def asked_for() -> str | None:
     return _backend.get() or _process_backend()
 
 
-def _declines(entry: Entry, plan: Plan) -> str | None:
-    """Why the entry does not carry the call, or None."""
-    if entry.walk != plan.walk:
-        return f"walks {entry.walk}, and this call needs {plan.walk}"
+@lru_cache(256)
+def _declines(entry: Entry, walk: str, dtype: np.dtype[Any], activation: int) -> str | None:
+    """Why the entry does not carry a call, or None."""
     try:
         module = backends.load(entry.backend)
     except ImportError as error:
         return str(error)
-    reason: str | None = module.declines(plan.walk, plan.dtype)
+    reason: str | None = module.declines(walk, dtype, activation)
     return reason
+
+
+@lru_cache(256)
+def _first(asked: str | None, walk: str, dtype: np.dtype[Any], activation: int) -> Entry | tuple[str, ...]:
+    """The first entry that carries a call, or the reasons why none does."""
+    reasons = []
+    for entry in KERNELS:
+        if entry.walk != walk or (entry.backend != asked if asked else not entry.automatic):
+            continue
+        reason = _declines(entry, walk, dtype, activation)
+        if reason is None:
+            return entry
+        reasons.append(reason)
+    return tuple(reasons)
 
 
 def choose(plan: Plan) -> Entry:
     """The table entry that runs `plan`."""
     asked = asked_for()
-    reasons = []
-    for entry in KERNELS:
-        if entry.walk != plan.walk or (entry.backend != asked if asked else not entry.automatic):
-            continue
-        reason = _declines(entry, plan)
-        if reason is None:
-            if entry.backend == "reference" and asked is None:
-                _warn_if_not_compiled()
-            return entry
-        reasons.append(reason)
-    raise TypeError(
-        f"the {asked} backend, asked for by name, cannot run {plan.op} on {plan.dtype}: {'; '.join(reasons)}; "
-        "choose another with use_backend or leave the choice to normcore"
-    )
+    entry = _first(asked, plan.walk, plan.dtype, plan.activation)
+    if not isinstance(entry, Entry):
+        raise TypeError(
+            f"the {asked} backend, asked for by name, cannot run {plan.op} on {plan.dtype}: {'; '.join(entry)}; "
+            "choose another with use_backend or leave the choice to normcore"
+        )
+    if asked is None and entry.backend == "reference":
+        _warn_if_not_compiled()
+    return entry
 
 
 @cache
@@ -156,6 +179,9 @@ def _kernels(backend: str, dtype: np.dtype[Any]) -> backends.Kernels:
     return kernels
 
 
+LOOPS = {"channels": ("outer", "channels", "inner"), "rows": ("rows", "segments", "length")}
+
+
 class Explanation(NamedTuple):
     """Which kernel runs a call, and why those before it do not."""
 
@@ -167,9 +193,10 @@ class Explanation(NamedTuple):
     def __str__(self) -> str:
         plan = self.plan
         lines = [f"{plan.op}, {plan.direction}, x {plan.shape} {plan.dtype}: runs on {self.kernel}"]
-        lines.append(f"  walk     outer {plan.outer} x channels {plan.channels} x inner {plan.inner}")
+        loops = zip(LOOPS[plan.walk], plan.sizes, strict=True)
+        lines.append(f"  walk     {' x '.join(f'{name} {size}' for name, size in loops)}")
         if plan.copies:
-            lines.append("  layout   x is contiguous in no order of its axes: walked as a contiguous copy")
+            lines.append("  layout   x is contiguous in no order that suits this walk: walked as a contiguous copy")
         lines.append(f"  threads  {self.num_threads}")
         lines += [f"  declined {name}: {reason}" for name, reason in self.declined.items()]
         return "\n".join(lines)
@@ -181,11 +208,14 @@ def explanation(plan: Plan) -> Explanation:
     asked = asked_for()
     declined = {}
     for entry in KERNELS[: KERNELS.index(chosen)]:
-        reason = (
-            _declines(entry, plan) if entry.automatic or entry.backend == asked else "runs only when asked for by name"
-        )
+        if entry.walk != plan.walk:
+            continue
         if asked and entry.backend != asked:
-            reason = f"the {asked} backend was asked for by name"
+            reason: str | None = f"the {asked} backend was asked for by name"
+        elif entry.automatic or asked:
+            reason = _declines(entry, plan.walk, plan.dtype, plan.activation)
+        else:
+            reason = "runs only when asked for by name"
         declined[entry.name] = reason or ""
     return Explanation(plan, chosen.name, _num_threads(plan, chosen), declined)
 
@@ -194,70 +224,74 @@ def _num_threads(plan: Plan, entry: Entry) -> int:
     return 1 if entry.backend == "reference" else _threads.threads_for(plan.size * plan.dtype.itemsize)
 
 
-def _run(plan: Plan, entry: Entry, kernel: str, *args: Any) -> None:
-    getattr(_kernels(entry.backend, plan.dtype), kernel)(*args, _threads.about_to_use(_num_threads(plan, entry)))
-
-
 # --- running ----------------------------------------------------------------------------------------------------------
 
 
 def stats(plan: Plan, ops: Operands) -> tuple[Array, Array]:
     """Mean and population variance of every channel."""
     entry = choose(plan)
-    mean, var = np.empty(plan.channels), np.empty(plan.channels)
+    mean, var = np.empty(plan.groups), np.empty(plan.groups)
     if plan.size:
-        walked = _walked(plan, np.ascontiguousarray(ops.x) if plan.copies else ops.x)
-        _run(plan, entry, "channels_stats", walked, mean, var)
+        threads = _threads.about_to_use(_num_threads(plan, entry))
+        _kernels(entry.backend, plan.dtype).channels_stats(walked(plan, in_walk(plan, ops.x)), mean, var, threads)
     return mean, var
 
 
 def forward(plan: Plan, ops: Operands) -> tuple[Array, NormContext]:
     """Normalise; update the running statistics in training."""
     entry = choose(plan)
-    channels = plan.channels
-    weight = _float64(ops.weight, 1.0, channels)
-    bias = _float64(ops.bias, 0.0, channels)
-    rstd = np.empty(channels)
-    if plan.training:
-        mean, var = np.empty(channels), np.empty(channels)
+    groups, training = plan.groups, plan.training
+    rstd = np.empty(groups)
+    if training:
+        mean, var = (np.empty if plan.centred else np.zeros)(groups), np.empty(groups)
     else:
         assert ops.running_mean is not None
         assert ops.running_var is not None
         mean, var = ops.running_mean.astype(np.float64), ops.running_var.astype(np.float64)
-    x, y = _input_and_result(plan, ops.x, ops.out)
+    x, y = input_and_result(plan, ops.x, ops.out)
     if plan.size:
-        _run(
-            plan, entry, "channels_forward",
-            _walked(plan, x), weight, bias, mean, var, rstd, _walked(plan, y), plan.eps, plan.training,
-        )  # fmt: skip
+        weight, bias = float64_vector(plan, ops.weight, 1.0), float64_vector(plan, ops.bias, 0.0)
+        threads = _threads.about_to_use(_num_threads(plan, entry))
+        kernels = _kernels(entry.backend, plan.dtype)
+        operands = walked(plan, x), weight, bias, mean, var, rstd, walked(plan, y), plan.eps
+        if plan.walk == "rows":
+            kernels.rows_forward(*operands, plan.centred, plan.activation, threads)
+        else:
+            kernels.channels_forward(*operands, training, plan.activation, threads)
     else:
         rstd[:] = 1.0 / np.sqrt(var + plan.eps)
-    result = _delivered(y, ops.out)
-    if plan.training and ops.running_mean is not None and ops.running_var is not None:
+    result = delivered(y, ops.out)
+    mean, rstd = to_c_order(plan, mean), to_c_order(plan, rstd)
+    if training and ops.running_mean is not None and ops.running_var is not None:
         _update_running(plan, mean, var, ops.running_mean, ops.running_var)
     bias_dtype = None if ops.bias is None else ops.bias.dtype
-    overwritten = ops.out is not None and bool(ops.x.size) and _plan.same_memory(ops.out, ops.x)
-    return result, NormContext(plan, ops.x, ops.weight, bias_dtype, mean, rstd, overwritten)
+    kept_bias = ops.bias if plan.activation else None
+    overwritten = ops.out is not None and bool(ops.x.size) and same_memory(ops.out, ops.x)
+    return result, NormContext(plan, ops.x, ops.weight, kept_bias, bias_dtype, mean, rstd, overwritten)
 
 
 def backward(plan: Plan, ops: Operands, ctx: NormContext) -> tuple[Array, Array | None, Array | None]:
     """The gradients for x, weight and bias."""
     entry = choose(plan)
-    channels = plan.channels
-    weight = _float64(ctx.weight, 1.0, channels)
-    dweight, dbias = np.zeros(channels), np.zeros(channels)
-    dy, dx = _input_and_result(plan, ops.x, ops.out)
+    parameters = math.prod(plan.parameter_shape)
+    dweight, dbias = np.zeros(parameters), np.zeros(parameters)
+    dy, dx = input_and_result(plan, ops.x, ops.out)
     if plan.size:
-        x = np.ascontiguousarray(ctx.x) if plan.copies else ctx.x
-        _run(
-            plan, entry, "channels_backward",
-            _walked(plan, dy), _walked(plan, x), weight, ctx.mean, ctx.rstd, _walked(plan, dx), dweight, dbias,
-            plan.training,
+        weight, bias = float64_vector(plan, ctx.weight, 1.0), float64_vector(plan, ctx.bias, 0.0)
+        threads = _threads.about_to_use(_num_threads(plan, entry))
+        kernels = _kernels(entry.backend, plan.dtype)
+        operands = (
+            walked(plan, dy), walked(plan, in_walk(plan, ctx.x)), weight, bias,
+            to_walk_order(plan, ctx.mean), to_walk_order(plan, ctx.rstd), walked(plan, dx), dweight, dbias,
         )  # fmt: skip
+        if plan.walk == "rows":
+            kernels.rows_backward(*operands, plan.centred, plan.activation, threads)
+        else:
+            kernels.channels_backward(*operands, plan.training, plan.activation, threads)
     return (
-        _delivered(dx, ops.out),
-        None if ctx.weight is None else dweight.astype(ctx.weight.dtype, copy=False),
-        None if ctx.bias_dtype is None else dbias.astype(ctx.bias_dtype, copy=False),
+        delivered(dx, ops.out),
+        None if ctx.weight is None else gradient(plan, dweight, ctx.weight.dtype),
+        None if ctx.bias_dtype is None else gradient(plan, dbias, ctx.bias_dtype),
     )
 
 
@@ -267,52 +301,9 @@ def _update_running(plan: Plan, mean: Array, var: Array, running_mean: Array, ru
         return
     keep, momentum = 1.0 - plan.momentum, plan.momentum
     unbiased = var * (plan.group_size / (plan.group_size - 1))
+    if plan.walk == "rows":  # instance norm: a pair for each sample and channel, averaged over the samples
+        channels = len(running_mean)
+        mean, unbiased = mean.reshape(-1, channels).mean(axis=0), unbiased.reshape(-1, channels).mean(axis=0)
     with np.errstate(over="ignore"):  # a variance beyond float32 becomes inf there, as it should
         running_mean[...] = keep * running_mean.astype(np.float64) + momentum * mean
         running_var[...] = keep * running_var.astype(np.float64) + momentum * unbiased
-
-
-def _float64(vector: Array | None, default: float, channels: int) -> Array:
-    """What the kernels take for weight and bias: a contiguous float64 array."""
-    if vector is None:
-        return np.full(channels, default)
-    return np.ascontiguousarray(vector, dtype=np.float64)
-
-
-def _walked(plan: Plan, array: Array) -> Array:
-    """An array that is contiguous in the plan's order, as (outer, channels, inner)."""
-    walked: Array = array.transpose(plan.order).reshape(plan.outer, plan.channels, plan.inner)
-    return walked
-
-
-def _in_order(plan: Plan, array: Array) -> bool:
-    return array.flags.aligned and array.transpose(plan.order).flags.c_contiguous
-
-
-def _fresh(plan: Plan) -> Array:
-    """A new array laid out in the plan's order, so that a result has the layout of its input."""
-    inverse = sorted(range(len(plan.order)), key=plan.order.__getitem__)
-    fresh: Array = np.empty([plan.shape[a] for a in plan.order], plan.dtype).transpose(inverse)
-    return fresh
-
-
-def _input_and_result(plan: Plan, source: Array, out: Array | None) -> tuple[Array, Array]:
-    """The input and the result of a kernel, both laid out in the plan's order.
-
-    An input of another layout is copied into the result's buffer, and the kernel works in place there: one buffer, not
-    two. That buffer is `out` itself where its layout allows, and it is not the source.
-    """
-    fits = out is not None and _in_order(plan, out)
-    if _in_order(plan, source):
-        return source, (out if out is not None and fits else _fresh(plan))
-    separate = out is not None and not _plan.same_memory(out, source)
-    result = out if out is not None and fits and separate else _fresh(plan)
-    np.copyto(result, source)
-    return result, result
-
-
-def _delivered(result: Array, out: Array | None) -> Array:
-    if out is None or result is out:
-        return result
-    np.copyto(out, result)
-    return out

@@ -12,6 +12,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 import normcore as nc
+from normcore import backends
+from normcore._activation import ACTIVATIONS
 
 sys.path.insert(0, str(Path(__file__).parent))  # oracle, tolerances and strategies are imported by name
 
@@ -33,9 +35,26 @@ BACKENDS = [
 ]
 
 
+def pytest_configure(config):
+    config.addinivalue_line("markers", "walk(name): the walk over memory that the test's calls need")
+
+
+def declined(name, item):
+    """Why a backend does not carry a test's calls, told from the test's parameters and its mark `walk`."""
+    given = item.callspec.params
+    mark = item.get_closest_marker("walk")
+    walk = given["norm"].walk if "norm" in given else mark.args[0] if mark else "channels"
+    return backends.load(name).declines(
+        walk, np.dtype(given.get("dtype", "float64")), ACTIVATIONS.index(given.get("activation"))
+    )
+
+
 @pytest.fixture(params=BACKENDS)
 def backend(request):
     """Run the test once on each backend, asked for by name: a silent fallback would fail."""
+    reason = declined(request.param, request.node)
+    if reason:
+        pytest.skip(f"{request.param} {reason}")
     with nc.use_backend(request.param):
         yield request.param
 

@@ -1,7 +1,11 @@
-"""Batch norm written a second time, from the paper, in float64: imports nothing from normcore.
+"""The norms written a second time, from the papers, in float64: imports nothing from normcore.
 
-Plain and slow on purpose: one channel at a time, and sums that are right to the last digit (`math.fsum`), so that a
+Plain and slow on purpose: one group at a time, and sums that are right to the last digit (`math.fsum`), so that a
 disagreement is the library's. Names follow the paper (Ioffe & Szegedy 2015, algorithm 1 and its chain rule).
+
+Batch norm comes first, by axis. Below it any norm, told by two arrays of labels with the shape of x: which statistics
+group each value belongs to, and which parameter scales and shifts it. No walk, no layout: nothing to share a mistake
+with the library.
 """
 
 from __future__ import annotations
@@ -92,6 +96,95 @@ def fourth_order_gradient(f, x, h=1e-3):
         x[i] = at
         gradient[i] = (-values[0] + 8 * values[1] - 8 * values[2] + values[3]) / (12 * h)
     return gradient
+
+
+# --- any norm, by labels ----------------------------------------------------------------------------------------------
+
+
+def norm(x, groups, parameters, weight=None, bias=None, *, eps=1e-5, centred=True, activation=None):
+    """Normalise each group of labels; weight and bias are numbered by `parameters`. y is not rounded to x's dtype."""
+    mean, var = [], []
+    for values in gathered(x, groups):
+        m = math.fsum(values) / len(values) if centred else 0.0
+        deviations = values - m
+        drift = math.fsum(deviations) / len(values) if centred else 0.0
+        mean.append(m)
+        var.append(math.fsum((deviations - drift) ** 2) / len(values))
+    mean, var = np.array(mean), np.array(var)
+    rstd = 1.0 / np.sqrt(var + eps)
+    z = (_f64(x) - mean[groups]) * rstd[groups]
+    if weight is not None:
+        z = z * _f64(weight).ravel()[parameters]
+    if bias is not None:
+        z = z + _f64(bias).ravel()[parameters]
+    return Forward(_each(ACTIVATIONS[activation][0], z), mean, var, rstd)
+
+
+def norm_backward(
+    dy, x, groups, parameters, weight=None, bias=None, *, eps=1e-5, centred=True, activation=None
+):  # fmt: skip
+    """The gradients in float64, through the statistics, the chain rule taken one equation after the other."""
+    z, mean, _, rstd = norm(x, groups, parameters, weight, bias, eps=eps, centred=centred)
+    dz = _f64(dy) * _each(ACTIVATIONS[activation][1], z)
+    centred_x = _f64(x) - mean[groups]
+    xhat = centred_x * rstd[groups]
+    dbias = np.array([math.fsum(v) for v in gathered(dz, parameters)])
+    dweight = np.array([math.fsum(v) for v in gathered(dz * xhat, parameters)])
+    dxhat = dz if weight is None else dz * _f64(weight).ravel()[parameters]
+    count = np.bincount(groups.ravel())[groups]
+    dvar = np.array([math.fsum(v) for v in gathered(dxhat * centred_x, groups)]) * -0.5 * rstd**3
+    dx = dxhat * rstd[groups] + dvar[groups] * 2.0 * centred_x / count
+    if centred:
+        dmean = np.array([math.fsum(v) for v in gathered(dxhat, groups)]) * -rstd
+        dmean += dvar * np.array([math.fsum(v) for v in gathered(-2.0 * centred_x / count, groups)])
+        dx = dx + dmean[groups] / count
+    return Backward(dx, dweight, dbias)
+
+
+def gathered(values, labels):
+    """The values of each label 0, 1, 2, ..., as one-dimensional float64 arrays."""
+    labels = labels.ravel()
+    order = np.argsort(labels, kind="stable")
+    return np.split(_f64(values).ravel()[order], np.cumsum(np.bincount(labels))[:-1])
+
+
+def _each(function, values):
+    return np.array([function(v) for v in values.ravel()]).reshape(values.shape)
+
+
+def _sigmoid(z):
+    return 1.0 / (1.0 + math.exp(-z)) if z > -700 else math.exp(z)
+
+
+def _phi(z):
+    """The normal distribution function; erfc does not cancel where it is small."""
+    return 0.5 * math.erfc(-z / math.sqrt(2.0))
+
+
+def _gelu_tanh(z):
+    return 0.5 * z * (1.0 + math.tanh(math.sqrt(2.0 / math.pi) * (z + 0.044715 * z**3)))
+
+
+def _gelu_tanh_derivative(z):
+    # (1 + tanh u) / 2 = sigmoid(2u)
+    s = _sigmoid(2.0 * math.sqrt(2.0 / math.pi) * (z + 0.044715 * z**3))
+    return s + z * s * (1.0 - s) * 2.0 * math.sqrt(2.0 / math.pi) * (1.0 + 0.134145 * z * z)
+
+
+# name: the function and its derivative, of one number
+ACTIVATIONS = {
+    None: (lambda z: z, lambda _: 1.0),
+    "relu": (lambda z: max(z, 0.0), lambda z: float(z > 0)),
+    "leaky_relu": (lambda z: z if z > 0 else 0.01 * z, lambda z: 1.0 if z > 0 else 0.01),
+    "sigmoid": (_sigmoid, lambda z: _sigmoid(z) * _sigmoid(-z)),
+    "tanh": (math.tanh, lambda z: 1.0 / math.cosh(z) ** 2 if abs(z) < 300 else 0.0),
+    "gelu": (
+        lambda z: z * _phi(z),
+        lambda z: _phi(z) + z * math.exp(-z * z / 2) / math.sqrt(2 * math.pi),
+    ),
+    "gelu_tanh": (_gelu_tanh, _gelu_tanh_derivative),
+    "silu": (lambda z: z * _sigmoid(z), lambda z: _sigmoid(z) * (1.0 + z * _sigmoid(-z))),
+}
 
 
 def _f64(a):

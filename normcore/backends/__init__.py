@@ -2,8 +2,8 @@
 
 A backend is a module with two functions:
 
-``declines(walk, dtype) -> str | None``
-    Why it cannot carry such a call, or None if it can.
+``declines(walk, dtype, activation) -> str | None``
+    Why it cannot carry such a call, or None if it can; `activation` is a code of ``normcore._activation``.
 ``kernels(dtype) -> Kernels``
     Its loops for that dtype.
 
@@ -31,9 +31,19 @@ _NUMBA_MISSING = 'the numba backend needs Numba, which is not installed; run pip
 class Kernels(NamedTuple):
     """The loops of a backend for one dtype."""
 
-    channels_stats: Callable[..., None]  # x (N, C, S) -> mean, var
-    channels_forward: Callable[..., None]  # x (N, C, S) -> y; in training mean and var too
-    channels_backward: Callable[..., None]  # dy, x (N, C, S) -> dx, dweight, dbias
+    # x, y, dy, dx: C-contiguous (N, C, S); statistics and parameters: float64, one per channel
+    channels_stats: Callable[..., None]  # x, mean, var, num_threads
+    channels_forward: Callable[..., None]
+    # x, weight, bias, mean, var, rstd, y, eps, training, activation, num_threads; mean and var are written in training
+    channels_backward: Callable[..., None]
+    # dy, x, weight, bias, mean, rstd, dx, dweight, dbias, training, activation, num_threads
+
+    # x, y, dy, dx: C-contiguous (rows, segments, length); statistics: float64, one per row; parameters: float64, P of
+    # them, segment k of row r having number (r * segments + k) % P
+    rows_forward: Callable[..., None]
+    # x, weight, bias, mean, var, rstd, y, eps, centred, activation, num_threads; not centred: mean stays 0
+    rows_backward: Callable[..., None]
+    # dy, x, weight, bias, mean, rstd, dx, dweight, dbias, centred, activation, num_threads
 
 
 def load(name: str) -> ModuleType:

@@ -374,8 +374,12 @@ def channels_backward(dy, x, weight, mean, rstd, dx, dweight, dbias, training, n
         input_gradient(dy, x, first, last, mean, scale, mean_dy, slope, dx, num_threads)
 
 
-def declines(walk, dtype):
+def declines(walk, dtype, activation):
     """Why this backend cannot carry such a call, or None."""
+    if walk != "channels":
+        return f"has no {walk} walk yet"
+    if activation:
+        return "has no activations yet"
     if dtype.name not in ("float32", "float64"):
         return f"is compiled for float32 and float64, not {dtype.name}"
     return None
@@ -383,4 +387,11 @@ def declines(walk, dtype):
 
 def kernels(dtype):
     """The loops for one dtype: Numba compiles a version for each one it meets."""
-    return Kernels(channels_stats, channels_forward, channels_backward)
+
+    def forward_of_all(x, weight, bias, mean, var, rstd, y, eps, training, activation, num_threads):
+        channels_forward(x, weight, bias, mean, var, rstd, y, eps, training, num_threads)
+
+    def backward_of_all(dy, x, weight, bias, mean, rstd, dx, dweight, dbias, training, activation, num_threads):
+        channels_backward(dy, x, weight, mean, rstd, dx, dweight, dbias, training, num_threads)
+
+    return Kernels(channels_stats, forward_of_all, backward_of_all, None, None)

@@ -16,7 +16,7 @@ class Part(NamedTuple):
 
 
 def split(
-    X: ArrayLike,  # noqa: N803 - the name everybody uses
+    X: ArrayLike,
     y: ArrayLike,
     validation_fraction: float = 0.2,
     seed: int | None = 0,
@@ -57,7 +57,7 @@ def split(
     >>> train.X.shape, validation.y.shape
     ((1348, 64), (449,))
     """
-    X, y = np.asarray(X), np.asarray(y)  # noqa: N806
+    X, y = np.asarray(X), np.asarray(y)
     if X.ndim == 0 or y.ndim == 0 or len(X) != len(y):
         raise ValueError(
             f"X and y must have one row for each sample, got shapes {X.shape} and {y.shape}; make their lengths equal"

@@ -194,9 +194,9 @@ def test_the_planner_has_the_signature_of_its_function():
     """explain() calls the planner with what the user would have given the function."""
     import inspect
 
-    from normcore import _plan, functional
+    from normcore import _planners, functional
 
-    for name, planner in _plan.PLANNERS.items():
+    for name, planner in _planners.PLANNERS.items():
         function = inspect.signature(getattr(functional, name))
         assert [(p.name, p.kind, p.default) for p in function.parameters.values()] == [
             (p.name, p.kind, p.default) for p in inspect.signature(planner).parameters.values()
@@ -206,7 +206,7 @@ def test_the_planner_has_the_signature_of_its_function():
 def test_every_backend_answers_to_the_table():
     assert {entry.backend for entry in _dispatch.KERNELS} == set(backends.BACKENDS)
     assert _dispatch.KERNELS[-1].backend == "reference"
-    assert backends.load("reference").declines("channels", np.dtype(np.float16)) is None
+    assert backends.load("reference").declines("channels", np.dtype(np.float16), 0) is None
 
 
 # --- show_config ------------------------------------------------------------------------------------------------------

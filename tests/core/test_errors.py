@@ -26,13 +26,13 @@ MASKED = np.ma.masked_less(np.ones((4, 3)), 0)
 
 FORWARD = [
     # x
-    (dict(x=np.ones((4, 3), int)), TypeError, "x must be float16, float32 or float64, got int64; convert it with x.astype(numpy.float32)"),
-    (dict(x=np.ones((4, 3), bool)), TypeError, "x must be float16, float32 or float64, got bool"),
-    (dict(x=np.ones((4, 3), complex)), TypeError, "x must be float16, float32 or float64, got complex128; other kinds of data"),
-    (dict(x=np.ones((4, 3), np.longdouble)), TypeError, "x must be float16, float32 or float64, got float128"),
-    (dict(x=np.array([["a", "b"]])), TypeError, "x must be float16, float32 or float64, got <U1"),
+    (dict(x=np.ones((4, 3), int)), TypeError, "x must be float16, bfloat16, float32 or float64, got int64; convert it with x.astype(numpy.float32)"),
+    (dict(x=np.ones((4, 3), bool)), TypeError, "x must be float16, bfloat16, float32 or float64, got bool"),
+    (dict(x=np.ones((4, 3), complex)), TypeError, "x must be float16, bfloat16, float32 or float64, got complex128; other kinds of data"),
+    (dict(x=np.ones((4, 3), np.longdouble)), TypeError, "x must be float16, bfloat16, float32 or float64, got float128"),
+    (dict(x=np.array([["a", "b"]])), TypeError, "x must be float16, bfloat16, float32 or float64, got <U1"),
     (dict(x=[[1.0], [2.0, 3.0]]), TypeError, "x must be an array, got list, which NumPy cannot read"),
-    (dict(x=None), TypeError, "x must be float16, float32 or float64, got object"),
+    (dict(x=None), TypeError, "x must be float16, bfloat16, float32 or float64, got object"),
     (dict(x=np.ones((4, 3), ">f4")), TypeError, "x has the byte order of another machine (>f4)"),
     (dict(x=MASKED), TypeError, "x is a masked array, whose mask would be ignored; fill or drop the masked values first"),
     (dict(x=f32(4)), ValueError, "x must have 2 to 5 dimensions, such as (N, C) or (N, C, H, W), got 1; reshape it first"),
@@ -49,7 +49,7 @@ FORWARD = [
     # weight and bias
     (dict(weight=f32(4)), ValueError, "weight must have shape (3,), one value for each channel of x, got (4,); axis says"),
     (dict(bias=f32(3, 1)), ValueError, "bias must have shape (3,), one value for each channel of x, got (3, 1)"),
-    (dict(weight=np.ones(3, int)), TypeError, "weight must be float16, float32 or float64, got int64"),
+    (dict(weight=np.ones(3, int)), TypeError, "weight must be float16, bfloat16, float32 or float64, got int64"),
     (dict(bias=np.ma.ones(3)), TypeError, "bias is a masked array"),
     # numbers
     (dict(eps=0.0), ValueError, "eps must be a positive finite number such as 1e-5, got 0.0"),
@@ -70,7 +70,7 @@ FORWARD = [
     (dict(running_mean=None), ValueError, "running_var was given without running_mean; pass both or neither"),
     (dict(running_mean=None, running_var=None, training=False), ValueError, "running_mean and running_var are None, and training=False normalises with them"),
     (dict(running_mean=f32(2)), ValueError, "running_mean must have shape (3,)"),
-    (dict(running_var=np.ones(3, int)), TypeError, "running_var must be float16, float32 or float64, got int64"),
+    (dict(running_var=np.ones(3, int)), TypeError, "running_var must be float16, bfloat16, float32 or float64, got int64"),
     (dict(running_mean=[0.0, 0.0, 0.0]), TypeError, "running_mean must be a NumPy array, which training updates in place, got list"),
     (dict(running_mean=READ_ONLY), ValueError, "running_mean is read-only, and training updates it in place; pass a writable copy"),
     (dict(running_var=np.broadcast_to(np.float32(1), 3).view()), ValueError, "running_var is read-only"),
@@ -136,7 +136,7 @@ def test_backward():
         (X, (X, ctx), None, TypeError, "ctx must be what batch_norm_forward returned, got tuple"),
         (f32(3, 4), ctx, None, ValueError, "dy must have the shape of x in ctx, (4, 3), got (3, 4)"),
         (np.ones((4, 3)), ctx, None, TypeError, "dy must have the dtype of x in ctx, float32, got float64; use dy.astype(x.dtype)"),
-        (np.ones((4, 3), int), ctx, None, TypeError, "dy must be float16, float32 or float64, got int64"),
+        (np.ones((4, 3), int), ctx, None, TypeError, "dy must be float16, bfloat16, float32 or float64, got int64"),
         (MASKED, ctx, None, TypeError, "dy is a masked array"),
         (X, ctx, f32(4, 4), ValueError, "out must have the shape of dy, (4, 3), got (4, 4)"),
         (X, ctx, np.ones((4, 3)), TypeError, "out must have the dtype of dy, float32, got float64"),

@@ -162,7 +162,7 @@ cdef void _backward(
             channels_backward_columns(f, o, &columns, num_threads)
 
 
-def declines(walk, dtype):
+def declines(walk, dtype, activation=0):
     """Why this backend cannot carry such a call, or None."""
     if dtype.name not in STORAGES:
         return f"is compiled for {', '.join(STORAGES)}, not {dtype.name}"

@@ -1,21 +1,10 @@
-"""Normalisation as functions on NumPy arrays, forward and backward, spelled as in ``torch.nn.functional``.
-
-Conventions, for every function here:
-
-* The **population variance** (divided by n) normalises. The running variance takes in the **unbiased** batch variance
-  (n - 1), as in PyTorch; Keras and ONNX keep the population variance there.
-* ``momentum`` is the weight of the **new** batch: ``new = (1 - momentum) * old + momentum * batch``. Keras's 0.99
-  is 0.01 here.
-* ``eps`` is added to the variance, inside the square root.
-* Statistics are float64, whatever the dtype of ``x``.
-"""
+"""Batch norm: the statistics of a channel across the batch."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from normcore import _dispatch, _plan
+from normcore import _dispatch, _planners
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,8 +14,6 @@ if TYPE_CHECKING:
 
     Array = NDArray[Any]
     Float64 = NDArray[np.float64]
-
-__all__ = ["batch_norm", "batch_norm_backward", "batch_norm_forward", "batch_stats", "explain"]
 
 
 def batch_norm(
@@ -51,7 +38,7 @@ def batch_norm(
 
     Parameters
     ----------
-    x : ndarray of float16, float32 or float64
+    x : ndarray of float16, bfloat16, float32 or float64
         (N, C), (N, C, L), (N, C, H, W) or (N, C, D, H, W), or the same with the channels on another axis. Any strides.
     running_mean, running_var : ndarray of shape (C,), optional
         Both or neither; needed when `training` is False. Any float dtype.
@@ -95,7 +82,7 @@ def batch_norm(
     array([[-1., -1.],
            [ 1.,  1.]])
     """
-    plan, operands = _plan.batch_norm(
+    plan, operands = _planners.batch_norm(
         x, running_mean, running_var, weight, bias, training, momentum, eps, axis=axis, out=out
     )
     return _dispatch.forward(plan, operands)[0]
@@ -112,6 +99,7 @@ def batch_norm_forward(
     momentum: float = 0.1,
     eps: float = 1e-5,
     axis: int = 1,
+    activation: str | None = None,
     out: Array | None = None,
 ) -> tuple[Array, NormContext]:
     """Batch normalisation that also returns what its backward needs.
@@ -120,14 +108,17 @@ def batch_norm_forward(
     ----------
     x, weight, bias, running_mean, running_var, training, momentum, eps, axis, out
         As in `batch_norm`; `training` is True by default. With ``out=x`` the input is lost and backward refuses.
+    activation : {None, "relu", "leaky_relu", "sigmoid", "tanh", "gelu", "gelu_tanh", "silu"}
+        Applied to the result as it is written, and its derivative in backward, without another pass over memory.
+        PyTorch's definitions: the slope of leaky_relu is 0.01, "gelu" is exact, "gelu_tanh" the tanh form.
 
     Returns
     -------
     y : ndarray
         As from `batch_norm`.
     ctx : NormContext
-        For `batch_norm_backward`: refers to `x` and `weight`, holds ``ctx.mean`` and ``ctx.rstd`` (float64, one per
-        channel). Leave `x` and `weight` unchanged until then.
+        For `batch_norm_backward`: refers to `x` and `weight` (with an activation to `bias` too), holds ``ctx.mean`` and
+        ``ctx.rstd`` (float64, one per channel). Leave what it refers to unchanged until then.
 
     Raises
     ------
@@ -143,9 +134,9 @@ def batch_norm_forward(
     >>> ctx.mean
     array([ 2., 20.])
     """
-    plan, operands = _plan.batch_norm_forward(
+    plan, operands = _planners.batch_norm_forward(
         x, weight, bias, running_mean=running_mean, running_var=running_var, training=training, momentum=momentum,
-        eps=eps, axis=axis, out=out,
+        eps=eps, axis=axis, activation=activation, out=out,
     )  # fmt: skip
     return _dispatch.forward(plan, operands)
 
@@ -161,7 +152,8 @@ def batch_norm_backward(
         dbias = \sum dy, \quad dweight = \sum dy \, \hat x, \quad
         dx = rstd \cdot weight \cdot \left(dy - \frac{dbias}{n} - \hat x \, \frac{dweight}{n}\right)
 
-    in training. In inference mean and rstd do not depend on `x`, and ``dx = rstd * weight * dy``.
+    in training. In inference mean and rstd do not depend on `x`, and ``dx = rstd * weight * dy``. With an activation dy
+    is first multiplied by its derivative at ``xhat * weight + bias``.
 
     Parameters
     ----------
@@ -190,7 +182,7 @@ def batch_norm_backward(
     -----
     Ioffe & Szegedy 2015, section 3, with the terms gathered.
     """
-    plan, operands = _plan.batch_norm_backward(dy, ctx, out=out)
+    plan, operands = _planners.batch_norm_backward(dy, ctx, out=out)
     return _dispatch.backward(plan, operands, ctx)
 
 
@@ -199,7 +191,7 @@ def batch_stats(x: Array, *, axis: int = 1) -> tuple[Float64, Float64]:
 
     Parameters
     ----------
-    x : ndarray of float16, float32 or float64
+    x : ndarray of float16, bfloat16, float32 or float64
         2 to 5 dimensions. Any strides.
     axis : int, default 1
         The channel axis.
@@ -223,40 +215,5 @@ def batch_stats(x: Array, *, axis: int = 1) -> tuple[Float64, Float64]:
     >>> nc.batch_stats(np.array([[1e6], [1e6 + 2]], dtype=np.float32))
     (array([1000001.]), array([1.]))
     """
-    plan, operands = _plan.batch_stats(x, axis=axis)
+    plan, operands = _planners.batch_stats(x, axis=axis)
     return _dispatch.stats(plan, operands)
-
-
-def explain(function: Callable[..., Any] | str, /, *args: Any, **kwargs: Any) -> _dispatch.Explanation:
-    """Say which kernel would run a call, and why each faster one declined; nothing is computed.
-
-    Parameters
-    ----------
-    function : callable or str
-        A function of this module, or its name.
-    *args, **kwargs
-        What it would be called with. Mistakes raise as they would in the call.
-
-    Returns
-    -------
-    Explanation
-        Print it; or read its ``kernel``, ``num_threads``, ``declined`` (a dict from kernel to reason) and ``plan``.
-
-    Raises
-    ------
-    ValueError
-        If `function` is not one of this module.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import normcore as nc
-    >>> nc.explain(nc.batch_norm, np.ones((8, 4), np.float16), training=True).kernel
-    'reference: channels'
-    """
-    name = function if isinstance(function, str) else getattr(function, "__name__", repr(function))
-    planner = _plan.PLANNERS.get(name)
-    if planner is None:
-        raise ValueError(f"function must be one of {', '.join(_plan.PLANNERS)}, or its name, got {function!r}")
-    plan, _ = planner(*args, **kwargs)
-    return _dispatch.explanation(plan)

@@ -1,0 +1,43 @@
+"""Which kernel a call would run on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from normcore import _dispatch, _planners
+
+
+def explain(function: Callable[..., Any] | str, /, *args: Any, **kwargs: Any) -> _dispatch.Explanation:
+    """Say which kernel would run a call, and why each faster one declined; nothing is computed.
+
+    Parameters
+    ----------
+    function : callable or str
+        A function of this module, or its name.
+    *args, **kwargs
+        What it would be called with. Mistakes raise as they would in the call.
+
+    Returns
+    -------
+    Explanation
+        Print it; or read its ``kernel``, ``num_threads``, ``declined`` (a dict from kernel to reason) and ``plan``.
+
+    Raises
+    ------
+    ValueError
+        If `function` is not one of this module.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import normcore as nc
+    >>> nc.explain(nc.batch_norm, np.ones((8, 4), np.float16), training=True).kernel
+    'reference: channels'
+    """
+    name = function if isinstance(function, str) else getattr(function, "__name__", repr(function))
+    planner = _planners.PLANNERS.get(name)
+    if planner is None:
+        raise ValueError(f"function must be one of {', '.join(_planners.PLANNERS)}, or its name, got {function!r}")
+    plan, _ = planner(*args, **kwargs)
+    return _dispatch.explanation(plan)
