@@ -89,7 +89,7 @@ def test_a_missing_backend_is_an_error_when_it_is_asked_for(monkeypatch):
 
 def test_a_backend_asked_for_by_name_declines_with_its_reason():
     half = X.astype(np.float16)
-    for name in ("cython", "numba"):
+    for name in ("numba",):
         with (
             nc.use_backend(name),
             pytest.raises(

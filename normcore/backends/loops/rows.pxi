@@ -45,6 +45,10 @@ cdef struct RowForward:
     bint stream
 
 
+cdef inline Py_ssize_t first_parameter(const Rows* w, Py_ssize_t r) noexcept nogil:
+    return r * w.segments % w.parameters
+
+
 cdef inline Py_ssize_t row_pieces(const Rows* w) noexcept nogil:
     return (w.size + PIECE - 1) // PIECE
 
@@ -80,8 +84,9 @@ cdef void write_row(const Loops* f, const RowForward* o, const Rows* w, Py_ssize
     cdef Py_ssize_t k, parameter, first
     if w.inner == 1:
         to = affine_of(o.mean[r], o.rstd[r], 0.0, o.activation, o.stream)
-        to.weights, to.biases = o.weight + k0, o.bias + k0
-        to.weights32, to.biases32 = o.weight32 + k0, o.bias32 + k0
+        parameter = first_parameter(w, r) + k0
+        to.weights, to.biases = o.weight + parameter, o.bias + parameter
+        to.weights32, to.biases32 = o.weight32 + parameter, o.bias32 + parameter
         to.narrow = to.narrow and o.weight32 != NULL
         first = r * w.size + k0
         f.normalize(at(o.x, first, k1 - k0), 1, k1 - k0, &to, at(o.y, first, k1 - k0))
@@ -174,7 +179,8 @@ cdef void undo_activation(
     cdef Py_ssize_t k, n, first, parameter
     if w.inner == 1:
         to = affine_of(o.mean[r], o.rstd[r], 0.0, o.activation, False)
-        to.weights, to.biases = o.weight + k0, o.bias + k0
+        parameter = first_parameter(w, r) + k0
+        to.weights, to.biases = o.weight + parameter, o.bias + parameter
         first, n = r * w.size + k0, k1 - k0
         f.activation_gradient(at(o.dy, first, n), at(o.x, first, n), n, &to, at(o.dx, first, n))
         return
@@ -205,7 +211,8 @@ cdef void row_sums(
         n = min(<Py_ssize_t>PIECE, w.size - first)
         memset(acc, 0, sizeof(acc))
         f.weighted_gradients(
-            at(dy, r * w.size + first, n), at(o.x, r * w.size + first, n), o.weight + first, n, o.mean[r], acc)
+            at(dy, r * w.size + first, n), at(o.x, r * w.size + first, n),
+            o.weight + first_parameter(w, r) + first, n, o.mean[r], acc)
         add_lanes(acc, s1, s2)
         first += n
 
@@ -215,7 +222,7 @@ cdef void row_input_gradient(
 ) noexcept nogil:
     cdef Slope by = row_slope(o, w, r, s1, s2)
     cdef Array dy = activated(o)
-    by.weights, by.weights32 = o.weight, o.weight32
+    by.weights, by.weights32 = o.weight + first_parameter(w, r), o.weight32 + first_parameter(w, r)
     by.narrow = by.narrow and o.weight32 != NULL
     f.input_gradient(
         at(dy, r * w.size, w.size), at(o.x, r * w.size, w.size), 1, w.size, &by, at(o.dx, r * w.size, w.size))
@@ -236,9 +243,15 @@ cdef void backward_strip(
             if o.activation:
                 undo_activation(f, o, w, r, 0, w.segments)
             row_sums(f, o, w, r, &sums[2 * r], &sums[2 * r + 1])
-        f.parameter_gradients(
-            at(dy, first * w.size, n * w.size), at(o.x, first * w.size, n * w.size), n, w.size, w.size, o.mean + first,
-            o.rstd + first, dweight, dbias)
+        if w.parameters == w.segments:
+            f.parameter_gradients(
+                at(dy, first * w.size, n * w.size), at(o.x, first * w.size, n * w.size), n, w.size, w.size,
+                o.mean + first, o.rstd + first, dweight, dbias)
+        else:  # group norm of (N, C): each row has parameters of its own group
+            for r in range(first, stop):
+                f.parameter_gradients(
+                    at(dy, r * w.size, w.size), at(o.x, r * w.size, w.size), 1, w.size, w.size, o.mean + r, o.rstd + r,
+                    dweight + first_parameter(w, r), dbias + first_parameter(w, r))
         for r in range(stop - 1, first - 1, -1):
             row_input_gradient(f, o, w, r, sums[2 * r], sums[2 * r + 1])
         first = stop
