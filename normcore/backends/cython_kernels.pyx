@@ -69,83 +69,6 @@ cdef extern from *:
     int omp_get_max_threads() noexcept nogil
     const Loops* normcore_loops_of(int vectors) noexcept nogil
 
-cdef extern from "loops/loops.h" nogil:
-    enum: LANES
-    ctypedef struct Affine:
-        double mean
-        double scale
-        double bias
-        const double* weights
-        const double* biases
-        const float* weights32
-        const float* biases32
-        int activation
-        int narrow
-        int stream
-    ctypedef struct Slope:
-        double mean
-        double a
-        double b
-        double c
-        const double* weights
-        const float* weights32
-        int narrow
-        int stream
-    ctypedef struct ColumnAffine:
-        const double* mean
-        const double* scale
-        const double* bias
-        const float* mean32
-        const float* rest32
-        const float* scale32
-        const float* bias32
-        int activation
-        int narrow
-        int stream
-    ctypedef struct ColumnSlope:
-        const double* mean
-        const double* a
-        const double* b
-        const double* c
-        const float* mean32
-        const float* rest32
-        const float* a32
-        const float* b32
-        const float* c32
-        int narrow
-        int stream
-    ctypedef struct Loops:
-        size_t itemsize
-        double (*value)(const void* x) noexcept nogil
-        void (*moments)(
-            const void* x, Py_ssize_t runs, Py_ssize_t n, const double* shift, double* acc) noexcept nogil
-        void (*normalize)(const void* x, Py_ssize_t runs, Py_ssize_t n, const Affine* to, void* y) noexcept nogil
-        void (*gradients)(
-            const void* dy, const void* x, Py_ssize_t runs, Py_ssize_t n, const double* mean, double* acc
-        ) noexcept nogil
-        void (*input_gradient)(
-            const void* dy, const void* x, Py_ssize_t runs, Py_ssize_t n, const Slope* by, void* dx) noexcept nogil
-        void (*weighted_gradients)(
-            const void* dy, const void* x, const double* weights, Py_ssize_t n, double mean, double* acc) noexcept nogil
-        void (*scale)(const void* dy, Py_ssize_t n, double a, void* dx) noexcept nogil
-        void (*activation_gradient)(const void* dy, const void* x, Py_ssize_t n, const Affine* to, void* dz) noexcept nogil
-        void (*column_moments)(
-            const void* x, Py_ssize_t rows, Py_ssize_t n, Py_ssize_t stride, const double* shift, double* s1, double* s2
-        ) noexcept nogil
-        void (*column_normalize)(
-            const void* x, Py_ssize_t rows, Py_ssize_t n, const ColumnAffine* to, void* y) noexcept nogil
-        void (*column_gradients)(
-            const void* dy, const void* x, Py_ssize_t rows, Py_ssize_t n, Py_ssize_t stride, const double* mean,
-            double* s1, double* s2) noexcept nogil
-        void (*column_input_gradient)(
-            const void* dy, const void* x, Py_ssize_t rows, Py_ssize_t n, const ColumnSlope* by, void* dx) noexcept nogil
-        void (*column_scale)(const void* dy, Py_ssize_t rows, Py_ssize_t n, const double* a, void* dx) noexcept nogil
-        void (*column_activation_gradient)(
-            const void* dy, const void* x, Py_ssize_t rows, Py_ssize_t n, const ColumnAffine* to, void* dz) noexcept nogil
-        void (*parameter_gradients)(
-            const void* dy, const void* x, Py_ssize_t rows, Py_ssize_t n, Py_ssize_t stride, const double* mean,
-            const double* rstd, double* dweight, double* dbias) noexcept nogil
-
 OPENMP = bool(NORMCORE_OPENMP)
 BOUNDS_CHECKS = bool(NORMCORE_BOUNDS)
 
@@ -165,12 +88,6 @@ cpdef int openmp_max_threads() noexcept:
 
 
 # --- an array, and a run in it ----------------------------------------------------------------------------------------
-
-
-cdef struct Array:
-    char* data
-    Py_ssize_t size  # values
-    Py_ssize_t itemsize
 
 
 cdef inline char* at(Array a, Py_ssize_t first, Py_ssize_t n) noexcept nogil:
@@ -232,6 +149,11 @@ cdef inline Slope slope_of(double mean, double a, double b, double c, bint strea
     by.stream = stream
     by.narrow = fabs(mean) < 1e30 and comfortable(a) and comfortable(b) and fabs(c) < 1e30
     return by
+
+
+cdef bint streams(Array to, Array source, Array other) noexcept nogil:
+    # A result that is written over what is still to be read must stay in cache.
+    return to.size * to.itemsize >= STREAM_BYTES and to.data != source.data and to.data != other.data
 
 
 include "loops/channels.pxi"

@@ -150,21 +150,6 @@ cdef inline Piece whole(const Channels* w) noexcept nogil:
 # --- forward ----------------------------------------------------------------------------------------------------------
 
 
-cdef struct Forward:
-    # The operands of a forward pass; y.data is NULL where statistics are all that is wanted.
-    Array x
-    Array y
-    const double* weight
-    const double* bias
-    double* mean
-    double* var
-    double* rstd
-    double eps
-    bint training
-    int activation
-    bint stream
-
-
 cdef void shifts_of(const Loops* f, Array x, const Channels* w, Py_ssize_t c0, Py_ssize_t c1, double* shift) noexcept nogil:
     cdef Py_ssize_t c
     for c in range(c0, c1):
@@ -251,21 +236,6 @@ cdef void channels_forward_runs(const Loops* f, const Forward* o, const Channels
 
 
 # --- backward ---------------------------------------------------------------------------------------------------------
-
-
-cdef struct Backward:
-    Array dy
-    Array x
-    Array dx
-    const double* weight
-    const double* bias
-    const double* mean
-    const double* rstd
-    double* dweight
-    double* dbias
-    bint training
-    int activation
-    bint stream
 
 
 cdef void slopes_of(

@@ -287,3 +287,32 @@ cdef void channels_backward_columns(const Loops* f, const Backward* o, const Col
     write.kind = INPUT_GRADIENT if o.training else SCALE
     write_columns(f, &write, w, num_threads)
     free(s.memory)
+
+
+# --- the channels walk: runs or columns -------------------------------------------------------------------------------
+
+
+cdef void channels_forward_walk(
+    const Loops* f, const Forward* o, Py_ssize_t outer, Py_ssize_t channels, Py_ssize_t inner, int num_threads
+) noexcept nogil:
+    cdef Channels runs
+    cdef Columns columns
+    if inner > 1 or channels == 1:
+        runs = cut_channels(outer, channels, inner, f.itemsize)
+        channels_forward_runs(f, o, &runs, num_threads)
+    else:
+        columns = cut_columns(outer, channels, f.itemsize)
+        channels_forward_columns(f, o, &columns, num_threads)
+
+
+cdef void channels_backward_walk(
+    const Loops* f, const Backward* o, Py_ssize_t outer, Py_ssize_t channels, Py_ssize_t inner, int num_threads
+) noexcept nogil:
+    cdef Channels runs
+    cdef Columns columns
+    if inner > 1 or channels == 1:
+        runs = cut_channels(outer, channels, inner, f.itemsize)
+        channels_backward_runs(f, o, &runs, num_threads)
+    else:
+        columns = cut_columns(outer, channels, f.itemsize)
+        channels_backward_columns(f, o, &columns, num_threads)

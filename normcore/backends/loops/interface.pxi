@@ -30,6 +30,10 @@ def use_vectors(name):
 STORAGES = {"float32": 0, "float64": 1, "float16": 2, "bfloat16": 3}
 
 
+cdef const Loops* loops_of(int storage) noexcept nogil:
+    return &normcore_loops_of(_vectors)[storage]
+
+
 cdef inline Array storage_of(x, Py_ssize_t itemsize):
     # Any dtype as bytes: NumPy's buffer protocol does not know bfloat16.
     cdef const unsigned char[::1] view = x.reshape(-1).view(np.uint8)
@@ -47,119 +51,71 @@ class _Kernels:
         self.storage = storage
 
     def channels_stats(self, x, double[::1] mean, double[::1] var, int num_threads):
-        cdef const Loops* f = &normcore_loops_of(_vectors)[<int>self.storage]
+        cdef const Loops* f = loops_of(self.storage)
+        cdef Py_ssize_t outer = x.shape[0], channels = x.shape[1], inner = x.shape[2]
         cdef Forward o
         memset(&o, 0, sizeof(o))
         o.x = storage_of(x, f.itemsize)
         o.mean, o.var, o.training = &mean[0], &var[0], True
-        _forward(f, &o, x.shape[0], x.shape[1], x.shape[2], num_threads)
+        with nogil:
+            channels_forward_walk(f, &o, outer, channels, inner, num_threads)
 
     def channels_forward(
         self, x, const double[::1] weight, const double[::1] bias, double[::1] mean, double[::1] var, double[::1] rstd,
         y, double eps, bint training, int activation, int num_threads
     ):
-        cdef const Loops* f = &normcore_loops_of(_vectors)[<int>self.storage]
+        cdef const Loops* f = loops_of(self.storage)
+        cdef Py_ssize_t outer = x.shape[0], channels = x.shape[1], inner = x.shape[2]
         cdef Forward o
         o.x, o.y = storage_of(x, f.itemsize), storage_of(y, f.itemsize)
         o.weight, o.bias, o.mean, o.var, o.rstd = &weight[0], &bias[0], &mean[0], &var[0], &rstd[0]
         o.eps, o.training, o.activation = eps, training, activation
         o.stream = streams(o.y, o.x, o.x)
-        _forward(f, &o, x.shape[0], x.shape[1], x.shape[2], num_threads)
+        with nogil:
+            channels_forward_walk(f, &o, outer, channels, inner, num_threads)
 
     def channels_backward(
         self, dy, x, const double[::1] weight, const double[::1] bias, const double[::1] mean, const double[::1] rstd,
         dx, double[::1] dweight, double[::1] dbias, bint training, int activation, int num_threads
     ):
-        cdef const Loops* f = &normcore_loops_of(_vectors)[<int>self.storage]
+        cdef const Loops* f = loops_of(self.storage)
+        cdef Py_ssize_t outer = x.shape[0], channels = x.shape[1], inner = x.shape[2]
         cdef Backward o
         o.dy, o.x, o.dx = storage_of(dy, f.itemsize), storage_of(x, f.itemsize), storage_of(dx, f.itemsize)
         o.weight, o.bias, o.mean, o.rstd = &weight[0], &bias[0], &mean[0], &rstd[0]
         o.dweight, o.dbias, o.training, o.activation = &dweight[0], &dbias[0], training, activation
         o.stream = not activation and streams(o.dx, o.dy, o.x)
-        _backward(f, &o, x.shape[0], x.shape[1], x.shape[2], num_threads)
+        with nogil:
+            channels_backward_walk(f, &o, outer, channels, inner, num_threads)
 
     def rows_forward(
         self, x, const double[::1] weight, const double[::1] bias, double[::1] mean, double[::1] var, double[::1] rstd,
         y, double eps, bint centred, int activation, int num_threads
     ):
-        cdef const Loops* f = &normcore_loops_of(_vectors)[<int>self.storage]
+        cdef const Loops* f = loops_of(self.storage)
         cdef Py_ssize_t parameters = weight.shape[0]
-        cdef Rows w = cut_rows(x.shape[0], x.shape[1], x.shape[2], parameters, f.itemsize)
+        cdef Py_ssize_t rows = x.shape[0], segments = x.shape[1], inner = x.shape[2]
         cdef RowForward o
-        cdef float* weights32 = float32_of(&weight[0], &bias[0], w.inner == 1 and f.itemsize < 8, parameters)
         o.x, o.y = storage_of(x, f.itemsize), storage_of(y, f.itemsize)
         o.weight, o.bias, o.mean, o.var, o.rstd = &weight[0], &bias[0], &mean[0], &var[0], &rstd[0]
-        o.weight32, o.bias32 = weights32, weights32 + parameters
         o.eps, o.centred, o.activation, o.stream = eps, centred, activation, streams(o.y, o.x, o.x)
         with nogil:
-            rows_forward_walk(f, &o, &w, num_threads)
-        free(weights32)
+            rows_forward_walk(f, &o, rows, segments, inner, parameters, num_threads)
 
     def rows_backward(
         self, dy, x, const double[::1] weight, const double[::1] bias, const double[::1] mean, const double[::1] rstd,
         dx, double[::1] dweight, double[::1] dbias, bint centred, int activation, int num_threads
     ):
-        cdef const Loops* f = &normcore_loops_of(_vectors)[<int>self.storage]
+        cdef const Loops* f = loops_of(self.storage)
         cdef Py_ssize_t parameters = weight.shape[0]
-        cdef Rows w = cut_rows(x.shape[0], x.shape[1], x.shape[2], parameters, f.itemsize)
+        cdef Py_ssize_t rows = x.shape[0], segments = x.shape[1], inner = x.shape[2]
         cdef RowBackward o
-        cdef float* weights32 = float32_of(&weight[0], &bias[0], w.inner == 1 and f.itemsize < 8, parameters)
         o.dy, o.x, o.dx = storage_of(dy, f.itemsize), storage_of(x, f.itemsize), storage_of(dx, f.itemsize)
         o.weight, o.bias, o.mean, o.rstd = &weight[0], &bias[0], &mean[0], &rstd[0]
-        o.weight32 = weights32
         o.dweight, o.dbias, o.centred, o.activation = &dweight[0], &dbias[0], centred, activation
         o.stream = not activation and streams(o.dx, o.dy, o.x)
         with nogil:
-            rows_backward_walk(f, &o, &w, num_threads)
-        free(weights32)
-
-
-cdef inline bint streams(Array to, Array source, Array other) noexcept nogil:
-    # A result that is written over what is still to be read must stay in cache.
-    return to.size * to.itemsize >= STREAM_BYTES and to.data != source.data and to.data != other.data
-
-
-cdef float* float32_of(const double* weight, const double* bias, bint wanted, Py_ssize_t n) noexcept nogil:
-    # Both vectors as float32, or NULL where they are not wanted or would not be right.
-    cdef Py_ssize_t i
-    cdef float* to
-    if not wanted:
-        return NULL
-    for i in range(n):
-        if not (comfortable(weight[i]) and fabs(bias[i]) < 1e30):
-            return NULL
-    to = <float*>malloc(2 * n * sizeof(float))
-    narrowed(weight, n, to)
-    narrowed(bias, n, to + n)
-    return to
-
-
-cdef void _forward(
-    const Loops* f, const Forward* o, Py_ssize_t outer, Py_ssize_t channels, Py_ssize_t inner, int num_threads
-) noexcept:
-    cdef Channels runs
-    cdef Columns columns
-    with nogil:
-        if inner > 1 or channels == 1:
-            runs = cut_channels(outer, channels, inner, f.itemsize)
-            channels_forward_runs(f, o, &runs, num_threads)
-        else:
-            columns = cut_columns(outer, channels, f.itemsize)
-            channels_forward_columns(f, o, &columns, num_threads)
-
-
-cdef void _backward(
-    const Loops* f, const Backward* o, Py_ssize_t outer, Py_ssize_t channels, Py_ssize_t inner, int num_threads
-) noexcept:
-    cdef Channels runs
-    cdef Columns columns
-    with nogil:
-        if inner > 1 or channels == 1:
-            runs = cut_channels(outer, channels, inner, f.itemsize)
-            channels_backward_runs(f, o, &runs, num_threads)
-        else:
-            columns = cut_columns(outer, channels, f.itemsize)
-            channels_backward_columns(f, o, &columns, num_threads)
+            rows_backward_walk(f, &o, rows, segments, inner, parameters, num_threads)
 
 
 def declines(walk, dtype, activation=0):

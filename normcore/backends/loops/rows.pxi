@@ -3,6 +3,7 @@
 
 
 cdef struct Rows:
+    # The walk, how it is cut, and weight and bias as float32 (or NULL).
     Py_ssize_t rows
     Py_ssize_t segments
     Py_ssize_t inner
@@ -12,6 +13,8 @@ cdef struct Rows:
     Py_ssize_t strips
     Py_ssize_t step  # rows that stay in cache between the passes of backward
     double count
+    float* weight32
+    float* bias32
 
 
 cdef Rows cut_rows(
@@ -22,27 +25,12 @@ cdef Rows cut_rows(
     w.rows, w.segments, w.inner, w.parameters = rows, segments, inner, parameters
     w.size = segments * inner
     w.count = <double>w.size
+    w.weight32 = w.bias32 = NULL
     w.step = max(<Py_ssize_t>4, 65536 // (w.size * itemsize))
     most = min(<Py_ssize_t>MAX_PIECES, max(<Py_ssize_t>4, 262144 // w.size))  # partial sums stay within 4 MB
     w.strip = max(w.step, (rows + most - 1) // most)
     w.strips = (rows + w.strip - 1) // w.strip
     return w
-
-
-cdef struct RowForward:
-    Array x
-    Array y
-    const double* weight
-    const double* bias
-    const float* weight32
-    const float* bias32
-    double* mean
-    double* var
-    double* rstd
-    double eps
-    bint centred
-    int activation
-    bint stream
 
 
 cdef inline Py_ssize_t first_parameter(const Rows* w, Py_ssize_t r) noexcept nogil:
@@ -86,8 +74,8 @@ cdef void write_row(const Loops* f, const RowForward* o, const Rows* w, Py_ssize
         to = affine_of(o.mean[r], o.rstd[r], 0.0, o.activation, o.stream)
         parameter = first_parameter(w, r) + k0
         to.weights, to.biases = o.weight + parameter, o.bias + parameter
-        to.weights32, to.biases32 = o.weight32 + parameter, o.bias32 + parameter
-        to.narrow = to.narrow and o.weight32 != NULL
+        to.weights32, to.biases32 = w.weight32 + parameter, w.bias32 + parameter
+        to.narrow = to.narrow and w.weight32 != NULL
         first = r * w.size + k0
         f.normalize(at(o.x, first, k1 - k0), 1, k1 - k0, &to, at(o.y, first, k1 - k0))
         return
@@ -126,7 +114,7 @@ cdef void forward_large_row(const Loops* f, const RowForward* o, const Rows* w, 
         write_row(f, o, w, r, min(p * each, w.segments), min((p + 1) * each, w.segments))
 
 
-cdef void rows_forward_walk(const Loops* f, const RowForward* o, const Rows* w, int num_threads) noexcept nogil:
+cdef void forward_rows(const Loops* f, const RowForward* o, const Rows* w, int num_threads) noexcept nogil:
     cdef Py_ssize_t r, t, many, tasks
     if num_threads == 1:
         for r in range(w.rows):
@@ -143,22 +131,6 @@ cdef void rows_forward_walk(const Loops* f, const RowForward* o, const Rows* w, 
 
 
 # --- backward ---------------------------------------------------------------------------------------------------------
-
-
-cdef struct RowBackward:
-    Array dy
-    Array x
-    Array dx
-    const double* weight
-    const double* bias
-    const float* weight32
-    const double* mean
-    const double* rstd
-    double* dweight
-    double* dbias
-    bint centred
-    int activation
-    bint stream
 
 
 cdef inline Slope row_slope(
@@ -222,8 +194,8 @@ cdef void row_input_gradient(
 ) noexcept nogil:
     cdef Slope by = row_slope(o, w, r, s1, s2)
     cdef Array dy = activated(o)
-    by.weights, by.weights32 = o.weight + first_parameter(w, r), o.weight32 + first_parameter(w, r)
-    by.narrow = by.narrow and o.weight32 != NULL
+    by.weights, by.weights32 = o.weight + first_parameter(w, r), w.weight32 + first_parameter(w, r)
+    by.narrow = by.narrow and w.weight32 != NULL
     f.input_gradient(
         at(dy, r * w.size, w.size), at(o.x, r * w.size, w.size), 1, w.size, &by, at(o.dx, r * w.size, w.size))
 
@@ -362,8 +334,43 @@ cdef void backward_segments(const Loops* f, const RowBackward* o, const Rows* w,
     free(s1)
 
 
-cdef void rows_backward_walk(const Loops* f, const RowBackward* o, const Rows* w, int num_threads) noexcept nogil:
-    if w.inner == 1:
-        backward_values(f, o, w, num_threads)
+
+
+# --- the walk ---------------------------------------------------------------------------------------------------------
+
+
+cdef void narrow_parameters(const double* weight, const double* bias, Rows* w, Py_ssize_t itemsize) noexcept nogil:
+    # Weight and bias as float32 where a run of them is read beside x and float32 is right for all of them.
+    cdef Py_ssize_t i, n = w.parameters
+    if w.inner > 1 or itemsize == 8:
+        return
+    for i in range(n):
+        if not (comfortable(weight[i]) and fabs(bias[i]) < 1e30):
+            return
+    w.weight32 = <float*>malloc(2 * n * sizeof(float))
+    w.bias32 = w.weight32 + n
+    narrowed(weight, n, w.weight32)
+    narrowed(bias, n, w.bias32)
+
+
+cdef void rows_forward_walk(
+    const Loops* f, const RowForward* o, Py_ssize_t rows, Py_ssize_t segments, Py_ssize_t inner, Py_ssize_t parameters,
+    int num_threads
+) noexcept nogil:
+    cdef Rows w = cut_rows(rows, segments, inner, parameters, f.itemsize)
+    narrow_parameters(o.weight, o.bias, &w, f.itemsize)
+    forward_rows(f, o, &w, num_threads)
+    free(w.weight32)
+
+
+cdef void rows_backward_walk(
+    const Loops* f, const RowBackward* o, Py_ssize_t rows, Py_ssize_t segments, Py_ssize_t inner, Py_ssize_t parameters,
+    int num_threads
+) noexcept nogil:
+    cdef Rows w = cut_rows(rows, segments, inner, parameters, f.itemsize)
+    narrow_parameters(o.weight, o.bias, &w, f.itemsize)
+    if inner == 1:
+        backward_values(f, o, &w, num_threads)
     else:
-        backward_segments(f, o, w, num_threads)
+        backward_segments(f, o, &w, num_threads)
+    free(w.weight32)
