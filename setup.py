@@ -16,6 +16,7 @@ import tempfile
 from glob import glob
 from pathlib import Path
 
+import numpy
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
@@ -29,6 +30,7 @@ EXTENSIONS = {
         "normcore/backends/cython_kernels.pyx",
         *(f"{LOOPS}/{vectors}.c" for vectors in ("baseline", "avx2", "avx512")),
     ],
+    "normcore._compiled_lane": ["normcore/_compiled_lane.pyx"],
 }
 
 # -ffp-contract=off: a fused multiply-add rounds once where the formula rounds twice: results would depend on the CPU.
@@ -106,10 +108,13 @@ setup(
             Extension(
                 name,
                 sources,
-                include_dirs=["normcore/backends"],
+                include_dirs=["normcore/backends", numpy.get_include()],
                 depends=[*glob(f"{LOOPS}/*.h"), *glob(f"{LOOPS}/*.pxi")],
                 extra_compile_args=COMPILE_FLAGS,
-                define_macros=[("NORMCORE_DEBUG", "1")] if DEBUG else [],
+                define_macros=[
+                    ("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION"),
+                    *([("NORMCORE_DEBUG", "1")] if DEBUG else []),
+                ],
             )
             for name, sources in EXTENSIONS.items()
         ],

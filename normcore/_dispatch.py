@@ -59,7 +59,7 @@ KERNELS = (
     Entry("reference", "rows", automatic=True),
 )
 
-_backend: ContextVar[str | None] = ContextVar("normcore_backend", default=None)
+backend_variable: ContextVar[str | None] = ContextVar("normcore_backend", default=None)
 
 
 # --- choosing ---------------------------------------------------------------------------------------------------------
@@ -98,12 +98,12 @@ class use_backend:  # noqa: N801 - used like a function: with nc.use_backend("nu
         self._tokens: list[Token[str | None]] = []
 
     def __enter__(self) -> None:
-        self._tokens.append(_backend.set(self._name))
+        self._tokens.append(backend_variable.set(self._name))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        _backend.reset(self._tokens.pop())
+        backend_variable.reset(self._tokens.pop())
 
 
 def _available(asked_by: str, name: str) -> str:
@@ -114,14 +114,14 @@ def _available(asked_by: str, name: str) -> str:
 
 
 @cache
-def _process_backend() -> str | None:
+def process_backend() -> str | None:
     name = os.environ.get("NORMCORE_BACKEND", "")
     return _available("NORMCORE_BACKEND", name) if name else None
 
 
 def asked_for() -> str | None:
     """The backend that the user asked for by name, if any."""
-    return _backend.get() or _process_backend()
+    return backend_variable.get() or process_backend()
 
 
 @lru_cache(256)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from normcore import _dispatch, _planners
+from normcore import _dispatch, _lane, _planners
 
 if TYPE_CHECKING:
     import numpy as np
@@ -82,10 +82,15 @@ def batch_norm(
     array([[-1., -1.],
            [ 1.,  1.]])
     """
-    plan, operands = _planners.batch_norm(
-        x, running_mean, running_var, weight, bias, training, momentum, eps, axis=axis, out=out
-    )
-    return _dispatch.forward(plan, operands)[0]
+    options = (training, momentum, eps, axis, None)
+    done = _lane.forward("batch_norm", options, x, weight, bias, running_mean, running_var, out)
+    if done is None:
+        plan, operands = _planners.batch_norm(
+            x, running_mean, running_var, weight, bias, training, momentum, eps, axis=axis, out=out
+        )
+        done = _dispatch.forward(plan, operands)
+        _lane.learn(plan, options)
+    return done[0]
 
 
 def batch_norm_forward(
@@ -134,11 +139,16 @@ def batch_norm_forward(
     >>> ctx.mean
     array([ 2., 20.])
     """
-    plan, operands = _planners.batch_norm_forward(
-        x, weight, bias, running_mean=running_mean, running_var=running_var, training=training, momentum=momentum,
-        eps=eps, axis=axis, activation=activation, out=out,
-    )  # fmt: skip
-    return _dispatch.forward(plan, operands)
+    options = (training, momentum, eps, axis, activation)
+    done = _lane.forward("batch_norm", options, x, weight, bias, running_mean, running_var, out)
+    if done is None:
+        plan, operands = _planners.batch_norm_forward(
+            x, weight, bias, running_mean=running_mean, running_var=running_var, training=training, momentum=momentum,
+            eps=eps, axis=axis, activation=activation, out=out,
+        )  # fmt: skip
+        done = _dispatch.forward(plan, operands)
+        _lane.learn(plan, options)
+    return done
 
 
 def batch_norm_backward(
@@ -182,8 +192,11 @@ def batch_norm_backward(
     -----
     Ioffe & Szegedy 2015, section 3, with the terms gathered.
     """
-    plan, operands = _planners.batch_norm_backward(dy, ctx, out=out)
-    return _dispatch.backward(plan, operands, ctx)
+    done = _lane.backward("batch_norm", dy, ctx, out)
+    if done is None:
+        plan, operands = _planners.batch_norm_backward(dy, ctx, out=out)
+        done = _dispatch.backward(plan, operands, ctx)
+    return done
 
 
 def batch_stats(x: Array, *, axis: int = 1) -> tuple[Float64, Float64]:

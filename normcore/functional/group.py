@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from normcore import _dispatch, _planners
+from normcore import _dispatch, _lane, _planners
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -71,8 +71,13 @@ def group_norm(
     >>> nc.group_norm(x, 2).round(3)
     array([[-1.,  1., -1.,  1.]])
     """
-    plan, operands = _planners.group_norm(x, num_groups, weight, bias, eps, out=out)
-    return _dispatch.forward(plan, operands)[0]
+    options = (num_groups, eps, None)
+    done = _lane.forward("group_norm", options, x, weight, bias, None, None, out)
+    if done is None:
+        plan, operands = _planners.group_norm(x, num_groups, weight, bias, eps, out=out)
+        done = _dispatch.forward(plan, operands)
+        _lane.learn(plan, options)
+    return done[0]
 
 
 def group_norm_forward(
@@ -116,8 +121,13 @@ def group_norm_forward(
     >>> ctx.mean
     array([ 2., 20.])
     """
-    plan, operands = _planners.group_norm_forward(x, num_groups, weight, bias, eps, activation=activation, out=out)
-    return _dispatch.forward(plan, operands)
+    options = (num_groups, eps, activation)
+    done = _lane.forward("group_norm", options, x, weight, bias, None, None, out)
+    if done is None:
+        plan, operands = _planners.group_norm_forward(x, num_groups, weight, bias, eps, activation=activation, out=out)
+        done = _dispatch.forward(plan, operands)
+        _lane.learn(plan, options)
+    return done
 
 
 def group_norm_backward(
@@ -167,5 +177,8 @@ def group_norm_backward(
     >>> dx.tolist(), dweight, dbias.tolist()
     ([[0.0, 0.0, 0.0, 0.0]], None, [1.0, 1.0, 1.0, 1.0])
     """
-    plan, operands = _planners.group_norm_backward(dy, ctx, out=out)
-    return _dispatch.backward(plan, operands, ctx)
+    done = _lane.backward("group_norm", dy, ctx, out)
+    if done is None:
+        plan, operands = _planners.group_norm_backward(dy, ctx, out=out)
+        done = _dispatch.backward(plan, operands, ctx)
+    return done

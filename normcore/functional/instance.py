@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from normcore import _dispatch, _planners
+from normcore import _dispatch, _lane, _planners
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -79,10 +79,15 @@ def instance_norm(
     array([[[-1.,  1.],
             [-1.,  1.]]])
     """
-    plan, operands = _planners.instance_norm(
-        x, running_mean, running_var, weight, bias, use_input_stats, momentum, eps, out=out
-    )
-    return _dispatch.forward(plan, operands)[0]
+    options = (use_input_stats, momentum, eps, None)
+    done = _lane.forward("instance_norm", options, x, weight, bias, running_mean, running_var, out)
+    if done is None:
+        plan, operands = _planners.instance_norm(
+            x, running_mean, running_var, weight, bias, use_input_stats, momentum, eps, out=out
+        )
+        done = _dispatch.forward(plan, operands)
+        _lane.learn(plan, options)
+    return done[0]
 
 
 def instance_norm_forward(
@@ -128,11 +133,16 @@ def instance_norm_forward(
     >>> ctx.mean
     array([ 2., 20.])
     """
-    plan, operands = _planners.instance_norm_forward(
-        x, weight, bias, running_mean=running_mean, running_var=running_var, use_input_stats=use_input_stats,
-        momentum=momentum, eps=eps, activation=activation, out=out,
-    )  # fmt: skip
-    return _dispatch.forward(plan, operands)
+    options = (use_input_stats, momentum, eps, activation)
+    done = _lane.forward("instance_norm", options, x, weight, bias, running_mean, running_var, out)
+    if done is None:
+        plan, operands = _planners.instance_norm_forward(
+            x, weight, bias, running_mean=running_mean, running_var=running_var, use_input_stats=use_input_stats,
+            momentum=momentum, eps=eps, activation=activation, out=out,
+        )  # fmt: skip
+        done = _dispatch.forward(plan, operands)
+        _lane.learn(plan, options)
+    return done
 
 
 def instance_norm_backward(
@@ -183,5 +193,8 @@ def instance_norm_backward(
     >>> dx.tolist(), dweight, dbias.tolist()
     ([[[0.0, 0.0], [0.0, 0.0]]], None, [2.0, 2.0])
     """
-    plan, operands = _planners.instance_norm_backward(dy, ctx, out=out)
-    return _dispatch.backward(plan, operands, ctx)
+    done = _lane.backward("instance_norm", dy, ctx, out)
+    if done is None:
+        plan, operands = _planners.instance_norm_backward(dy, ctx, out=out)
+        done = _dispatch.backward(plan, operands, ctx)
+    return done

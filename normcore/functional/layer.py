@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from normcore import _dispatch, _planners
+from normcore import _dispatch, _lane, _planners
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -70,8 +70,13 @@ def layer_norm(
     array([[-1.225,  0.   ,  1.225],
            [-1.225,  0.   ,  1.225]])
     """
-    plan, operands = _planners.layer_norm(x, normalized_shape, weight, bias, eps, out=out)
-    return _dispatch.forward(plan, operands)[0]
+    options = (normalized_shape, eps, None)
+    done = _lane.forward("layer_norm", options, x, weight, bias, None, None, out)
+    if done is None:
+        plan, operands = _planners.layer_norm(x, normalized_shape, weight, bias, eps, out=out)
+        done = _dispatch.forward(plan, operands)
+        _lane.learn(plan, options)
+    return done[0]
 
 
 def layer_norm_forward(
@@ -115,10 +120,15 @@ def layer_norm_forward(
     >>> ctx.mean
     array([ 2., 20.])
     """
-    plan, operands = _planners.layer_norm_forward(
-        x, normalized_shape, weight, bias, eps, activation=activation, out=out
-    )
-    return _dispatch.forward(plan, operands)
+    options = (normalized_shape, eps, activation)
+    done = _lane.forward("layer_norm", options, x, weight, bias, None, None, out)
+    if done is None:
+        plan, operands = _planners.layer_norm_forward(
+            x, normalized_shape, weight, bias, eps, activation=activation, out=out
+        )
+        done = _dispatch.forward(plan, operands)
+        _lane.learn(plan, options)
+    return done
 
 
 def layer_norm_backward(
@@ -168,5 +178,8 @@ def layer_norm_backward(
     >>> dx.tolist(), dbias.tolist()  # a shift of a row changes nothing
     ([[0.0, 0.0], [0.0, 0.0]], [2.0, 2.0])
     """
-    plan, operands = _planners.layer_norm_backward(dy, ctx, out=out)
-    return _dispatch.backward(plan, operands, ctx)
+    done = _lane.backward("layer_norm", dy, ctx, out)
+    if done is None:
+        plan, operands = _planners.layer_norm_backward(dy, ctx, out=out)
+        done = _dispatch.backward(plan, operands, ctx)
+    return done

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from normcore import _dispatch, _planners
+from normcore import _dispatch, _lane, _planners
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -66,8 +66,13 @@ def rms_norm(
     array([[0.849, 1.131],
            [0.849, 1.131]])
     """
-    plan, operands = _planners.rms_norm(x, normalized_shape, weight, eps, out=out)
-    return _dispatch.forward(plan, operands)[0]
+    options = (normalized_shape, eps, None)
+    done = _lane.forward("rms_norm", options, x, weight, None, None, None, out)
+    if done is None:
+        plan, operands = _planners.rms_norm(x, normalized_shape, weight, eps, out=out)
+        done = _dispatch.forward(plan, operands)
+        _lane.learn(plan, options)
+    return done[0]
 
 
 def rms_norm_forward(
@@ -109,8 +114,13 @@ def rms_norm_forward(
     >>> (1 / ctx.rstd).round(6)
     array([ 5., 50.])
     """
-    plan, operands = _planners.rms_norm_forward(x, normalized_shape, weight, eps, activation=activation, out=out)
-    return _dispatch.forward(plan, operands)
+    options = (normalized_shape, eps, activation)
+    done = _lane.forward("rms_norm", options, x, weight, None, None, None, out)
+    if done is None:
+        plan, operands = _planners.rms_norm_forward(x, normalized_shape, weight, eps, activation=activation, out=out)
+        done = _dispatch.forward(plan, operands)
+        _lane.learn(plan, options)
+    return done
 
 
 def rms_norm_backward(
@@ -160,5 +170,8 @@ def rms_norm_backward(
     >>> bool(abs(dx).max() < 1e-12)
     True
     """
-    plan, operands = _planners.rms_norm_backward(dy, ctx, out=out)
-    return _dispatch.backward(plan, operands, ctx)
+    done = _lane.backward("rms_norm", dy, ctx, out)
+    if done is None:
+        plan, operands = _planners.rms_norm_backward(dy, ctx, out=out)
+        done = _dispatch.backward(plan, operands, ctx)
+    return done

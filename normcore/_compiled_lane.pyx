@@ -1,0 +1,419 @@
+"""The fast lane: a call that has been checked before, with other arrays of the same kind, in a microsecond.
+
+The general way (planners, dispatcher) costs some ten microseconds of Python, which a large array does not notice and a small
+one does. What it finds out about a call depends on the shape, the dtype and the options alone, and is in the plan. So
+after a call went well, its plan is *learned*; a later call with the very same options (of the same types: True is not
+1 here) and an x of that shape and dtype finds it here. What differs from call to call, the arrays,
+is checked here again, by the plainest test that is surely right: C-contiguous, aligned, of a dtype the kernels carry, and no
+two apart from in-place use sharing a range of memory. Whatever does not pass goes the general way, which has the
+sentences for mistakes; the lane refuses nothing and raises nothing.
+"""
+
+from cpython.contextvars cimport get_value
+from libc.stdlib cimport free, malloc
+
+cimport numpy as cnp
+
+from normcore.backends.cython_kernels cimport (
+    Array,
+    Backward,
+    Forward,
+    Loops,
+    RowBackward,
+    RowForward,
+    channels_backward_walk,
+    channels_forward_walk,
+    loops_of,
+    rows_backward_walk,
+    rows_forward_walk,
+    streams,
+)
+
+import numpy as np
+
+from normcore import _dispatch, _threads
+from normcore._context import NormContext
+
+cnp.import_array()
+
+cdef enum:
+    ENTRIES = 32  # learned plans; the oldest goes
+    ON_STACK = 256  # parameters whose float64 copies need no allocation
+
+cdef Py_ssize_t PARALLEL_BYTES = _threads.PARALLEL_BYTES
+cdef object backend_variable = _dispatch.backend_variable
+cdef object new_context = NormContext.__new__
+cdef int process_allows = -1  # not asked yet
+
+
+cdef class Entry:
+    """What a plan says, for C."""
+
+    cdef object plan
+    cdef str op
+    cdef tuple options
+    cdef int kind  # NumPy's number of the dtype
+    cdef int storage
+    cdef int ndim
+    cdef cnp.npy_intp shape[8]
+    cdef int parameter_axes
+    cdef Py_ssize_t sizes[3]
+    cdef Py_ssize_t groups, parameters
+    cdef bint rows, training, centred
+    cdef double eps, momentum, unbiased
+    cdef int activation
+
+
+cdef list entries = []
+
+
+cdef int storage_of_kind(int kind) noexcept:
+    return 0 if kind == cnp.NPY_FLOAT32 else 1 if kind == cnp.NPY_FLOAT64 else 2 if kind == cnp.NPY_FLOAT16 else -1
+
+
+def learn(plan, tuple options):
+    """Remember the plan of a forward call that went well."""
+    cdef Entry entry = Entry()
+    cdef Py_ssize_t i
+    if not plan.in_c_order or plan.copies or not plan.size or len(plan.shape) > 8:
+        return
+    for option in options:
+        if type(option) is tuple and all(type(n) is int for n in option):
+            continue
+        if not (option is None or type(option) in (int, float, bool, str)):
+            return
+    for known in entries:
+        if (<Entry>known).plan is plan and same_options((<Entry>known).options, options):
+            return
+    entry.plan, entry.op, entry.options = plan, plan.op, options
+    entry.kind = plan.dtype.num
+    entry.storage = storage_of_kind(entry.kind)
+    if entry.storage < 0:
+        return
+    entry.ndim = len(plan.shape)
+    for i in range(entry.ndim):
+        entry.shape[i] = plan.shape[i]
+    entry.parameter_axes = len(plan.parameter_shape)
+    for i in range(3):
+        entry.sizes[i] = plan.sizes[i]
+    entry.groups = plan.groups
+    entry.parameters = 1
+    for i in plan.parameter_shape:
+        entry.parameters *= i
+    entry.rows, entry.training, entry.centred = plan.walk == "rows", plan.training, plan.centred
+    entry.eps, entry.momentum, entry.activation = plan.eps, plan.momentum, plan.activation
+    entry.unbiased = plan.group_size / (plan.group_size - 1.0) if plan.group_size > 1 else 1.0
+    entries.insert(0, entry)
+    del entries[ENTRIES:]
+
+
+# --- the arrays of a call ---------------------------------------------------------------------------------------------
+
+
+cdef inline bint plain(object array) noexcept:
+    return type(array) is cnp.ndarray and cnp.PyArray_CHKFLAGS(array, cnp.NPY_ARRAY_CARRAY_RO)
+
+
+cdef inline bint plain_writable(object array) noexcept:
+    return type(array) is cnp.ndarray and cnp.PyArray_CHKFLAGS(array, cnp.NPY_ARRAY_CARRAY)
+
+
+cdef inline bint same_shape(cnp.ndarray array, Entry entry) noexcept:
+    cdef int i
+    if cnp.PyArray_NDIM(array) != entry.ndim or cnp.PyArray_TYPE(array) != entry.kind:
+        return False
+    for i in range(entry.ndim):
+        if cnp.PyArray_DIM(array, i) != entry.shape[i]:
+            return False
+    return True
+
+
+cdef inline bint is_parameter(object array, Entry entry) noexcept:
+    # A vector as the plan wants it; parameters with more axes are the general way's.
+    return array is None or (
+        plain(array) and entry.parameter_axes == 1 and cnp.PyArray_NDIM(array) == 1
+        and cnp.PyArray_DIM(array, 0) == entry.parameters
+        and cnp.PyArray_TYPE(array) in (cnp.NPY_FLOAT32, cnp.NPY_FLOAT64))
+
+
+cdef inline bint apart(cnp.ndarray a, cnp.ndarray b) noexcept:
+    cdef char* first = <char*>cnp.PyArray_DATA(a)
+    cdef char* second = <char*>cnp.PyArray_DATA(b)
+    return first + cnp.PyArray_NBYTES(a) <= second or second + cnp.PyArray_NBYTES(b) <= first
+
+
+cdef inline bint apart_or_none(cnp.ndarray a, object b) noexcept:
+    return b is None or apart(a, b)
+
+
+cdef inline void as_doubles(object array, double absent, Py_ssize_t n, double* to) noexcept:
+    cdef Py_ssize_t i
+    cdef float* narrow
+    cdef double* wide
+    if array is None:
+        for i in range(n):
+            to[i] = absent
+    elif cnp.PyArray_TYPE(array) == cnp.NPY_FLOAT32:
+        narrow = <float*>cnp.PyArray_DATA(array)
+        for i in range(n):
+            to[i] = narrow[i]
+    else:
+        wide = <double*>cnp.PyArray_DATA(array)
+        for i in range(n):
+            to[i] = wide[i]
+
+
+cdef inline void from_doubles(const double* values, Py_ssize_t n, cnp.ndarray to) noexcept:
+    cdef Py_ssize_t i
+    cdef float* narrow
+    cdef double* wide
+    if cnp.PyArray_TYPE(to) == cnp.NPY_FLOAT32:
+        narrow = <float*>cnp.PyArray_DATA(to)
+        for i in range(n):
+            narrow[i] = <float>values[i]
+    else:
+        wide = <double*>cnp.PyArray_DATA(to)
+        for i in range(n):
+            wide[i] = values[i]
+
+
+cdef inline Array array_of(cnp.ndarray array) noexcept:
+    cdef Array a
+    a.data = <char*>cnp.PyArray_DATA(array)
+    a.itemsize = cnp.PyArray_ITEMSIZE(array)
+    a.size = cnp.PyArray_SIZE(array)
+    return a
+
+
+cdef inline object vector(Py_ssize_t n, int kind):
+    cdef cnp.npy_intp size = n
+    return cnp.PyArray_EMPTY(1, &size, kind, 0)
+
+
+cdef int threads_of(Py_ssize_t nbytes) except -1:
+    if nbytes < PARALLEL_BYTES:
+        return 1
+    return _threads.about_to_use(_threads.threads_for(nbytes))
+
+
+cdef bint is_open() except -1:
+    # Whether the choice of a backend leaves the call to Cython.
+    cdef object chosen = get_value(backend_variable)
+    global process_allows
+    if chosen is not None:
+        return chosen == "cython"
+    if process_allows < 0:
+        process_allows = _dispatch.process_backend() in (None, "cython")
+    return process_allows
+
+
+# --- forward ----------------------------------------------------------------------------------------------------------
+
+
+def forward(str op, tuple options, x, weight, bias, running_mean, running_var, out):
+    """(y, ctx), or None where the call has to go the general way."""
+    cdef Entry entry = None, candidate
+    cdef cnp.ndarray y
+    if not plain(x):
+        return None
+    for candidate in entries:
+        if candidate.op is op and same_shape(x, candidate) and same_options(candidate.options, options):
+            entry = candidate
+            break
+    if (
+        entry is None or not is_parameter(weight, entry) or not is_parameter(bias, entry)
+        or not running_fit(entry, x, weight, bias, running_mean, running_var) or not is_open()
+    ):
+        return None
+    if out is None:
+        y = cnp.PyArray_EMPTY(entry.ndim, entry.shape, entry.kind, 0)
+    elif (
+        plain_writable(out) and same_shape(out, entry)
+        and (cnp.PyArray_DATA(out) == cnp.PyArray_DATA(x) or apart(out, x)) and apart_or_none(out, weight)
+        and apart_or_none(out, bias) and apart_or_none(out, running_mean) and apart_or_none(out, running_var)
+    ):
+        y = out
+    else:
+        return None
+    mean, rstd = vector(entry.groups, cnp.NPY_FLOAT64), vector(entry.groups, cnp.NPY_FLOAT64)
+    run_forward(entry, x, weight, bias, running_mean, running_var, mean, rstd, y)
+    return y, context(entry, x, weight, bias, mean, rstd, out is not None and cnp.PyArray_DATA(y) == cnp.PyArray_DATA(x))
+
+
+cdef bint same_options(tuple known, tuple given) except -1:
+    # Of the same types and values: True is not 1 here. A tuple holds ints alone, as learn() made sure.
+    cdef Py_ssize_t i
+    for i in range(len(known)):
+        if known[i] is given[i]:
+            continue
+        if type(known[i]) is not type(given[i]) or type(given[i]) is bool or known[i] != given[i]:
+            return False
+        if type(given[i]) is tuple and not all(type(n) is int for n in given[i]):
+            return False
+    return True
+
+
+cdef bint running_fit(Entry entry, object x, object weight, object bias, object mean, object var) noexcept:
+    if mean is None and var is None:
+        return entry.training
+    if entry.rows or mean is None or var is None or not is_parameter(mean, entry) or not is_parameter(var, entry):
+        return False
+    return not entry.training or (
+        plain_writable(mean) and plain_writable(var) and apart(mean, var) and apart(mean, x) and apart(var, x)
+        and apart_or_none(mean, weight) and apart_or_none(mean, bias) and apart_or_none(var, weight)
+        and apart_or_none(var, bias))
+
+
+cdef object context(Entry entry, x, weight, bias, mean, rstd, bint overwritten):
+    ctx = new_context(NormContext)
+    ctx.plan = entry.plan
+    ctx.x = x
+    ctx.weight = weight
+    ctx.bias = bias if entry.activation else None
+    ctx.bias_dtype = None if bias is None else bias.dtype
+    ctx.mean = mean
+    ctx.rstd = rstd
+    ctx.overwritten = overwritten
+    return ctx
+
+
+cdef int run_forward(
+    Entry entry, cnp.ndarray x, object weight, object bias, object running_mean, object running_var, cnp.ndarray mean,
+    cnp.ndarray rstd, cnp.ndarray y
+) except -1:
+    cdef double on_stack[3 * ON_STACK]
+    cdef double* scratch = on_stack
+    cdef Py_ssize_t need = 2 * entry.parameters + entry.groups
+    cdef int num_threads = threads_of(cnp.PyArray_NBYTES(x))
+    cdef const Loops* f = loops_of(entry.storage)
+    cdef Forward o
+    cdef RowForward r
+    cdef Array x_ = array_of(x), y_ = array_of(y)
+    if need > 3 * ON_STACK:
+        scratch = <double*>malloc(need * sizeof(double))
+    as_doubles(weight, 1.0, entry.parameters, scratch)
+    as_doubles(bias, 0.0, entry.parameters, scratch + entry.parameters)
+    if entry.rows:
+        r.x, r.y, r.weight, r.bias = x_, y_, scratch, scratch + entry.parameters
+        r.mean, r.rstd = <double*>cnp.PyArray_DATA(mean), <double*>cnp.PyArray_DATA(rstd)
+        r.var = scratch + 2 * entry.parameters
+        r.eps, r.centred, r.activation, r.stream = entry.eps, entry.centred, entry.activation, streams(y_, x_, x_)
+        with nogil:
+            rows_forward_walk(
+                f, &r, entry.sizes[0], entry.sizes[1], entry.sizes[2], entry.parameters, num_threads)
+    else:
+        o.x, o.y, o.weight, o.bias = x_, y_, scratch, scratch + entry.parameters
+        o.mean, o.rstd = <double*>cnp.PyArray_DATA(mean), <double*>cnp.PyArray_DATA(rstd)
+        o.var = scratch + 2 * entry.parameters
+        o.eps, o.training, o.activation, o.stream = entry.eps, entry.training, entry.activation, streams(y_, x_, x_)
+        if not entry.training:
+            as_doubles(running_mean, 0.0, entry.groups, o.mean)
+            as_doubles(running_var, 1.0, entry.groups, o.var)
+        with nogil:
+            channels_forward_walk(f, &o, entry.sizes[0], entry.sizes[1], entry.sizes[2], num_threads)
+        if entry.training and running_mean is not None:
+            update(entry, o.mean, 1.0, running_mean)
+            update(entry, o.var, entry.unbiased, running_var)
+    if scratch != on_stack:
+        free(scratch)
+    return 0
+
+
+cdef void update(Entry entry, const double* batch, double factor, cnp.ndarray running) noexcept:
+    # new = (1 - momentum) * old + momentum * batch, the variance unbiased
+    cdef Py_ssize_t i
+    cdef double keep = 1.0 - entry.momentum
+    cdef float* narrow
+    cdef double* wide
+    if cnp.PyArray_TYPE(running) == cnp.NPY_FLOAT32:
+        narrow = <float*>cnp.PyArray_DATA(running)
+        for i in range(entry.groups):
+            narrow[i] = <float>(keep * narrow[i] + entry.momentum * (batch[i] * factor))
+    else:
+        wide = <double*>cnp.PyArray_DATA(running)
+        for i in range(entry.groups):
+            wide[i] = keep * wide[i] + entry.momentum * (batch[i] * factor)
+
+
+# --- backward ---------------------------------------------------------------------------------------------------------
+
+
+def backward(str op, dy, ctx, out):
+    """(dx, dweight, dbias), or None where the call has to go the general way."""
+    cdef Entry entry = None, candidate
+    cdef cnp.ndarray dx
+    if not plain(dy) or type(ctx) is not NormContext:
+        return None
+    plan = ctx.plan
+    for candidate in entries:
+        if candidate.plan is plan:
+            entry = candidate
+            break
+    if entry is None or entry.op is not op or ctx.overwritten or not same_shape(dy, entry):
+        return None
+    x, weight, bias, mean, rstd = ctx.x, ctx.weight, ctx.bias, ctx.mean, ctx.rstd
+    if (
+        not plain(x) or not same_shape(x, entry) or not is_parameter(weight, entry) or not is_parameter(bias, entry)
+        or not plain(mean) or not plain(rstd) or cnp.PyArray_SIZE(mean) != entry.groups
+        or cnp.PyArray_SIZE(rstd) != entry.groups or not is_open()
+    ):
+        return None
+    if out is None:
+        dx = cnp.PyArray_EMPTY(entry.ndim, entry.shape, entry.kind, 0)
+    elif (
+        plain_writable(out) and same_shape(out, entry)
+        and (cnp.PyArray_DATA(out) == cnp.PyArray_DATA(dy) or apart(out, dy)) and apart(out, x)
+        and apart_or_none(out, weight) and apart(out, mean) and apart(out, rstd)
+    ):
+        dx = out
+    else:
+        return None
+    bias_dtype = ctx.bias_dtype
+    dweight = None if weight is None else vector(entry.parameters, cnp.PyArray_TYPE(weight))
+    dbias = None
+    if bias_dtype is not None:
+        if bias_dtype.num not in (cnp.NPY_FLOAT32, cnp.NPY_FLOAT64):
+            return None
+        dbias = vector(entry.parameters, bias_dtype.num)
+    run_backward(entry, dy, x, weight, bias, mean, rstd, dx, dweight, dbias)
+    return dx, dweight, dbias
+
+
+cdef int run_backward(
+    Entry entry, cnp.ndarray dy, cnp.ndarray x, object weight, object bias, cnp.ndarray mean, cnp.ndarray rstd,
+    cnp.ndarray dx, object dweight, object dbias
+) except -1:
+    cdef double on_stack[4 * ON_STACK]
+    cdef double* scratch = on_stack
+    cdef Py_ssize_t n = entry.parameters
+    cdef int num_threads = threads_of(cnp.PyArray_NBYTES(x))
+    cdef const Loops* f = loops_of(entry.storage)
+    cdef Backward o
+    cdef RowBackward r
+    cdef Array x_ = array_of(x), dy_ = array_of(dy), dx_ = array_of(dx)
+    cdef bint stream = not entry.activation and streams(dx_, dy_, x_)
+    if n > ON_STACK:
+        scratch = <double*>malloc(4 * n * sizeof(double))
+    as_doubles(weight, 1.0, n, scratch)
+    as_doubles(bias, 0.0, n, scratch + n)
+    if entry.rows:
+        r.dy, r.x, r.dx, r.weight, r.bias = dy_, x_, dx_, scratch, scratch + n
+        r.mean, r.rstd = <double*>cnp.PyArray_DATA(mean), <double*>cnp.PyArray_DATA(rstd)
+        r.dweight, r.dbias = scratch + 2 * n, scratch + 3 * n
+        r.centred, r.activation, r.stream = entry.centred, entry.activation, stream
+        with nogil:
+            rows_backward_walk(f, &r, entry.sizes[0], entry.sizes[1], entry.sizes[2], n, num_threads)
+    else:
+        o.dy, o.x, o.dx, o.weight, o.bias = dy_, x_, dx_, scratch, scratch + n
+        o.mean, o.rstd = <double*>cnp.PyArray_DATA(mean), <double*>cnp.PyArray_DATA(rstd)
+        o.dweight, o.dbias = scratch + 2 * n, scratch + 3 * n
+        o.training, o.activation, o.stream = entry.training, entry.activation, stream
+        with nogil:
+            channels_backward_walk(f, &o, entry.sizes[0], entry.sizes[1], entry.sizes[2], num_threads)
+    if dweight is not None:
+        from_doubles(scratch + 2 * n, n, dweight)
+    if dbias is not None:
+        from_doubles(scratch + 3 * n, n, dbias)
+    if scratch != on_stack:
+        free(scratch)
+    return 0
