@@ -133,7 +133,7 @@ def test_layout_changes_the_last_place_at_most(rng, norm, layout, dtype):
 
 @pytest.mark.walk("rows")
 def test_rows_in_another_order_are_not_copied(rng):
-    """(T, N, D) in memory, (N, T, D) in shape: the rows are whole, and their statistics come in the order of the shape."""
+    """(T, N, D) in memory, (N, T, D) in shape: whole rows, whose statistics come in the shape's order."""
     norm = Norm("layer", (4, 5, 6), (6,))
     x, dy, weight, bias = norm.arrays(rng)
     swapped = np.ascontiguousarray(x.transpose(1, 0, 2)).transpose(1, 0, 2)
