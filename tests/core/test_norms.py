@@ -145,6 +145,15 @@ def test_rows_in_another_order_are_not_copied(rng):
     np.testing.assert_array_equal(ctx.mean, expected_ctx.mean)
     np.testing.assert_array_equal(ctx.rstd, expected_ctx.rstd)
     np.testing.assert_array_equal(norm.backward(dy, ctx)[0], norm.backward(dy, expected_ctx)[0])
+    deep = Norm("rms", (2, 3, 4, 5), (5,))  # three leading axes: a permutation that is not its own inverse
+    x, dy, weight, _ = deep.arrays(rng)
+    turned = x.transpose(2, 0, 1, 3).copy().transpose(1, 2, 0, 3)
+    (y, ctx), (expected, expected_ctx) = deep.forward(turned, weight), deep.forward(x, weight)
+    assert not ctx.plan.copies
+    np.testing.assert_array_equal(y, expected)
+    np.testing.assert_array_equal(ctx.rstd, expected_ctx.rstd)
+    np.testing.assert_array_equal(deep.backward(dy, ctx)[0], deep.backward(dy, expected_ctx)[0])
+    x = norm.arrays(rng)[0]
     assert norm.forward(x.transpose(2, 1, 0).copy().transpose(2, 1, 0))[1].plan.copies  # torn rows are copied
     group = Norm("group", (2, 4, 5, 3), (2,))
     x = group.arrays(rng)[0]
