@@ -117,7 +117,7 @@ def norm(x, groups, parameters, weight=None, bias=None, *, eps=1e-5, centred=Tru
         z = z * _f64(weight).ravel()[parameters]
     if bias is not None:
         z = z + _f64(bias).ravel()[parameters]
-    return Forward(_each(ACTIVATIONS[activation][0], z), mean, var, rstd)
+    return Forward(each(ACTIVATIONS[activation][0], z), mean, var, rstd)
 
 
 def norm_backward(
@@ -125,7 +125,7 @@ def norm_backward(
 ):  # fmt: skip
     """The gradients in float64, through the statistics, the chain rule taken one equation after the other."""
     z, mean, _, rstd = norm(x, groups, parameters, weight, bias, eps=eps, centred=centred)
-    dz = _f64(dy) * _each(ACTIVATIONS[activation][1], z)
+    dz = _f64(dy) * each(ACTIVATIONS[activation][1], z)
     centred_x = _f64(x) - mean[groups]
     xhat = centred_x * rstd[groups]
     dbias = np.array([math.fsum(v) for v in gathered(dz, parameters)])
@@ -148,7 +148,7 @@ def gathered(values, labels):
     return np.split(_f64(values).ravel()[order], np.cumsum(np.bincount(labels))[:-1])
 
 
-def _each(function, values):
+def each(function, values):
     return np.array([function(v) for v in values.ravel()]).reshape(values.shape)
 
 

@@ -172,6 +172,29 @@ def test_explain_knows_of_layout_threads_and_choice():
         assert set(nc.explain("batch_stats", X).declined.values()) == {"the reference backend was asked for by name"}
 
 
+def test_explain_knows_both_walks():
+    with nc.use_backend("reference"):
+        text = str(nc.explain(nc.group_norm, np.ones((2, 6, 3, 5)), 3))
+    assert text.splitlines()[0] == "group_norm, forward, x (2, 6, 3, 5) float64: runs on reference: rows"
+    assert "rows 6 x segments 2 x length 15" in text
+    ops = {
+        "layer_norm": (6, 3), "rms_norm_forward": (6, 3), "instance_norm": (), "group_norm_forward": (2,),
+    }  # fmt: skip
+    for name, told in ops.items():
+        plan = nc.explain(name, np.ones((2, 6, 3)), *([told] if "layer" in name or "rms" in name else told)).plan
+        assert (plan.walk, plan.op) == ("rows", name.removesuffix("_forward"))
+    running = np.zeros(6), np.ones(6)
+    plan = nc.explain(nc.instance_norm, np.ones((2, 6, 3)), *running, use_input_stats=False).plan
+    assert (plan.walk, plan.training, plan.sizes) == ("channels", False, (2, 6, 3))
+
+
+def test_no_half_type_and_no_activation_is_beyond_the_reference():
+    reference = backends.load("reference")
+    for walk in ("channels", "rows"):
+        for code in range(8):
+            assert reference.declines(walk, np.dtype(np.float16), code) is None
+
+
 def test_explain_of_a_backward_computes_nothing():
     _, ctx = nc.batch_norm_forward(X)
     explanation = nc.explain(nc.batch_norm_backward, X, ctx)
