@@ -111,11 +111,13 @@ def learn(plan, tuple options):
 
 
 cdef inline bint plain(object array) noexcept:
-    return type(array) is cnp.ndarray and cnp.PyArray_CHKFLAGS(array, cnp.NPY_ARRAY_CARRAY_RO)
+    return (
+        type(array) is cnp.ndarray and cnp.PyArray_CHKFLAGS(array, cnp.NPY_ARRAY_CARRAY_RO)
+        and cnp.PyArray_ISNOTSWAPPED(array))
 
 
 cdef inline bint plain_writable(object array) noexcept:
-    return type(array) is cnp.ndarray and cnp.PyArray_CHKFLAGS(array, cnp.NPY_ARRAY_CARRAY)
+    return plain(array) and cnp.PyArray_CHKFLAGS(array, cnp.NPY_ARRAY_CARRAY)
 
 
 cdef inline bint same_shape(cnp.ndarray array, Entry entry) noexcept:
@@ -363,7 +365,7 @@ def backward(str op, dy, ctx, out):
     elif (
         plain_writable(out) and same_shape(out, entry)
         and (cnp.PyArray_DATA(out) == cnp.PyArray_DATA(dy) or apart(out, dy)) and apart(out, x)
-        and apart_or_none(out, weight) and apart(out, mean) and apart(out, rstd)
+        and apart_or_none(out, weight) and apart_or_none(out, bias) and apart(out, mean) and apart(out, rstd)
     ):
         dx = out
     else:
@@ -372,7 +374,7 @@ def backward(str op, dy, ctx, out):
     dweight = None if weight is None else vector(entry.parameters, cnp.PyArray_TYPE(weight))
     dbias = None
     if bias_dtype is not None:
-        if bias_dtype.num not in (cnp.NPY_FLOAT32, cnp.NPY_FLOAT64):
+        if entry.parameter_axes != 1 or bias_dtype.num not in (cnp.NPY_FLOAT32, cnp.NPY_FLOAT64):
             return None
         dbias = vector(entry.parameters, bias_dtype.num)
     run_backward(entry, dy, x, weight, bias, mean, rstd, dx, dweight, dbias)

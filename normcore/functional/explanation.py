@@ -32,8 +32,8 @@ def explain(function: Callable[..., Any] | str, /, *args: Any, **kwargs: Any) ->
     --------
     >>> import numpy as np
     >>> import normcore as nc
-    >>> nc.explain(nc.batch_norm, np.ones((8, 4), np.float16), training=True).kernel
-    'reference: channels'
+    >>> nc.explain(nc.batch_norm, np.ones((8, 4)), training=True).kernel
+    'cython: channels'
     """
     name = function if isinstance(function, str) else getattr(function, "__name__", repr(function))
     planner = _planners.PLANNERS.get(name)

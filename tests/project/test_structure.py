@@ -29,7 +29,9 @@ BELOW = {
     "_threads": {"backends"},
     "_buffers": {"_plan", "_memory"},
     "_dispatch": {"_plan", "_context", "_buffers", "_memory", "_threads", "backends"},
-    "functional": {"_dispatch", "_planners", "_context"},
+    "_compiled_lane": {"_dispatch", "_context", "_threads", "backends"},
+    "_lane": {"_compiled_lane", "_plan"},
+    "functional": {"_lane", "_dispatch", "_planners", "_context"},
     "_config": {"_dispatch", "_threads", "backends", "_version"},
     "data": set(),
     "nn": {"functional"},
@@ -110,7 +112,7 @@ def test_numpy_is_the_only_hard_dependency(path):
         top = module.split(".")[0]
         if top in sys.stdlib_module_names or top in RUNTIME | {"normcore", "__future__"}:
             continue
-        if path.suffix == ".pyx" and top in ("cython", "libc"):
+        if path.suffix == ".pyx" and top in ("cython", "cpython", "libc"):
             continue
         assert layer(path) in OPTIONAL.get(top, set()), f"{path.name} imports {module}"
 
