@@ -1,0 +1,78 @@
+"""The same threads for everybody, and what was measured where.
+
+Libraries read their number of threads when they start, so the program starts itself again with the environment that
+they read, and on as many CPUs: XLA takes one thread for each CPU it may use, and has no other setting that it obeys.
+How long threads spin before they sleep is everybody's own default; `timing.SETTLE` waits for that.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import normcore as nc
+
+_MARK = "NORMCORE_BENCHES_PREPARED"
+_LIBRARIES = ("numpy", "torch", "jax", "jaxlib", "ml_dtypes")
+
+
+def variables(threads: int) -> dict[str, str]:
+    """What the libraries read: OpenMP (PyTorch, normcore), MKL, OpenBLAS (NumPy), XLA."""
+    found = {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NPROC")}
+    found["JAX_PLATFORMS"] = "cpu"
+    if threads == 1:
+        flags = os.environ.get("XLA_FLAGS", "")
+        found["XLA_FLAGS"] = f"{flags} --xla_cpu_multi_thread_eigen=false".strip()
+    return found
+
+
+def restart(threads: int, argv: Sequence[str]) -> None:
+    """Replace this process by one with the environment for `threads`; return in the one that has it."""
+    if os.environ.get(_MARK) == str(threads):
+        return
+    if hasattr(os, "sched_setaffinity"):
+        allowed = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, allowed[:threads])
+    os.environ.update(variables(threads), **{_MARK: str(threads)})
+    sys.stdout.flush()
+    os.execv(sys.executable, [sys.executable, "-m", "benches.peers", *argv])
+
+
+def describe(threads: int) -> dict[str, Any]:
+    """The machine and the versions."""
+    versions = {name: _version(name) for name in _LIBRARIES}
+    return {
+        "cpu": cpu(),
+        "cpus": os.cpu_count(),
+        "threads": threads,
+        "system": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+        "normcore": nc.__version__,
+        **versions,
+    }
+
+
+def cpu() -> str:
+    """The processor's model."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return platform.processor() or platform.machine()
+    facts = dict(
+        line.split("\t: ", 1) for line in (x.replace("\t\t", "\t") for x in text.splitlines()) if "\t: " in line
+    )
+    model = facts.get("model name", platform.machine())
+    numbers = [f"{key} {facts[key]}" for key in ("cpu family", "model") if key in facts]
+    return f"{model} ({', '.join(numbers)})" if numbers else model
+
+
+def _version(name: str) -> str:
+    if importlib.util.find_spec(name) is None:
+        return "absent"
+    return importlib.metadata.version(name)
