@@ -12,6 +12,7 @@ import importlib.util
 import os
 import platform
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,34 @@ def describe(threads: int) -> dict[str, Any]:
         "normcore": nc.__version__,
         **versions,
     }
+
+
+class Busy:
+    """How much of the CPUs other processes take, from its making on."""
+
+    def __init__(self) -> None:
+        self._before = _cpu_seconds()
+        self._started = time.perf_counter()
+
+    def share(self) -> float | None:
+        """A part of 1; None where the system does not tell (outside Linux)."""
+        now = _cpu_seconds()
+        if now is None or self._before is None:
+            return None
+        everybody, ours = (b - a for a, b in zip(self._before, now, strict=True))
+        capacity = (time.perf_counter() - self._started) * (os.cpu_count() or 1)
+        return max(0.0, everybody - ours) / capacity
+
+
+def _cpu_seconds() -> tuple[float, float] | None:
+    """Seconds that all CPUs have worked, or were taken away by a hypervisor; and for this process and its children."""
+    try:
+        fields = Path("/proc/stat").read_text(encoding="ascii").splitlines()[0].split()[1:]
+    except OSError:
+        return None
+    user, nice, system, _, _, irq, softirq, steal = map(int, fields[:8])
+    busy = (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
+    return busy, sum(os.times()[:4])
 
 
 def cpu() -> str:

@@ -1,8 +1,8 @@
 """normcore beside its peers in one run, and whether it is as fast as promised: ``python -m benches.peers``.
 
-Everybody, and a plain copy, has the same number of threads; all take turns on the same arrays; before anything is timed, results are
-compared. See docs/benchmarks.md. The exit code is 1 when a target is missed or a peer computes something else, 2 when
-the arguments make no sense.
+All have the same number of threads and take turns on the same arrays; before anything is timed, results are compared.
+See docs/benchmarks.md. The exit code is 1 when a target is missed or a peer computes something else, 2 when the
+arguments make no sense.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from statistics import fmean
 from typing import NamedTuple
 
 import normcore as nc
@@ -67,7 +68,8 @@ def run(todo: Sequence[Job], columns: Sequence[str]) -> list[Result]:
         passed = time.monotonic() - started
         left = f", {passed / i * (len(todo) - i):.0f} s left" if i else ""
         print(f"[{i + 1}/{len(todo)}{left}] {job.name}", file=sys.stderr, flush=True)
-        results.append(job.measure())
+        busy = environment.Busy()
+        results.append(replace(job.measure(), busy=busy.share()))
         print(table.row(results[-1], columns), flush=True)
     return results
 
@@ -81,6 +83,10 @@ def conclude(
     why = list(table.reasons(results))
     if why:
         print("\nMissing\n" + "\n".join(why))
+    shares = [x.busy for x in results if x.busy is not None]
+    if shares:
+        about["busy"] = f"other processes took {fmean(shares):.0%} of the CPUs, at most {max(shares):.0%} in a line"
+        print(f"\n{about['busy']}; lines with * were measured on a busy machine")
     outcomes = targets.judge_all(results)
     print("\nTargets" + (" (tiny shapes and one round: this says nothing about speed)" if options.quick else ""))
     print("\n".join(table.summary(outcomes)))
@@ -94,8 +100,14 @@ def conclude(
     if options.write_results is not None:
         report.write(options.write_results, options.command, about, results, outcomes, columns)
         print(f"\nWritten: {options.write_results}")
-    differing = any("DiffersError" in reason for result in results for reason in result.missing.values())
-    return 1 if differing else 0 if options.quick else targets.exit_code(outcomes)
+    wrong = any(_wrong_result(result) for result in results)
+    return 1 if wrong else 0 if options.quick else targets.exit_code(outcomes)
+
+
+def _wrong_result(result: Result) -> bool:
+    """Whether normcore failed, or a peer computes something else; a peer may fail, and is listed."""
+    reasons = result.missing.items()
+    return any("DiffersError" in reason or (name == OURS and reason.startswith("failed")) for name, reason in reasons)
 
 
 def contenders(options: argparse.Namespace) -> list[Contender]:
@@ -143,7 +155,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--threads", type=int, default=min(2, nc.get_num_threads()), metavar="N", help="for all (default: %(default)s)")
     add("--only", default="", metavar="WORDS", help='what has all these words in its name: "backward NCHW"')
-    add("--seconds", type=float, default=2.5, metavar="S", help="for each case, at most roughly (default: %(default)s)")
+    add("--seconds", type=float, default=2.0, metavar="S", help="for each case, at most roughly (default: %(default)s)")
     add("--quick", action="store_true", help="tiny shapes, one round: shows only that everything runs")
     add("--no-compile", action="store_true", help="without torch.compile, which takes minutes to compile")
     add("--no-jax", action="store_true", help="without JAX")

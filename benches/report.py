@@ -63,7 +63,7 @@ def markdown(
     yield "\n## Measurements\n"
     yield "Time of normcore, how many copies that is, and how many times as long the others take.\n"
     heads = ("", OURS, "x copy", *columns)
-    yield from _rows(heads, [[result.name, *table.cells(result, columns)] for result in results])
+    yield from _rows(heads, [[result.name + table.mark(result), *table.cells(result, columns)] for result in results])
     why = list(table.reasons(results))
     if why:
         yield "\nMissing:\n"

@@ -30,6 +30,8 @@ class Result:
         Where it is not a time that counts: milliseconds of import, megabytes of wheel.
     missing : dict of str to str
         Why a contender has no time.
+    busy : float or None
+        What part of the CPUs other processes took meanwhile, where the system tells.
     """
 
     name: str
@@ -38,6 +40,7 @@ class Result:
     ways: Mapping[str, str] = field(default_factory=dict)
     amount: float | None = None
     missing: Mapping[str, str] = field(default_factory=dict)
+    busy: float | None = None
 
     @property
     def copies(self) -> float | None:
@@ -65,4 +68,5 @@ class Result:
             "amount": self.amount,
             "copies": self.copies,
             "missing": dict(self.missing),
+            "busy": self.busy,
         }

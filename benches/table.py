@@ -10,6 +10,7 @@ from benches.targets import AT_MOST, MEAN, Outcome
 from normcore._bench import duration
 
 _NAME, _CELL = 62, 10
+BUSY = 0.1  # of the CPUs taken by others: a line's times are not to be trusted
 VERDICTS = {True: "holds", False: "MISSES", None: "not measured"}
 
 
@@ -20,7 +21,12 @@ def head(columns: Sequence[str]) -> str:
 
 def row(result: Result, columns: Sequence[str]) -> str:
     """A line of the table."""
-    return f"{result.name:<{_NAME}}" + "".join(f"{cell:>{_CELL}}" for cell in cells(result, columns))
+    return f"{result.name + mark(result):<{_NAME}}" + "".join(f"{cell:>{_CELL}}" for cell in cells(result, columns))
+
+
+def mark(result: Result) -> str:
+    """A star for what was measured on a busy machine."""
+    return "*" if result.busy is not None and result.busy > BUSY else ""
 
 
 def cells(result: Result, columns: Sequence[str]) -> list[str]:

@@ -50,11 +50,11 @@ def _prepare(p: Problem, out: Array | None) -> tuple[str, Way]:
 
 
 def _checked(p: Problem, out: Array | None) -> tuple[str, Way]:
-    name, way = _prepare(p, out)
     try:
+        name, way = _prepare(p, out)
         way()
-    except TypeError as error:
-        raise NotOffered(f"not in this version: {name} of {p.case.dtype}: {error}") from error
+    except TypeError as error:  # a dtype that it does not take
+        raise NotOffered(f"not in this version: {p.case.op} of {p.case.dtype}: {error}") from error
     return name, way
 
 
