@@ -20,6 +20,7 @@ from typing import Any
 import normcore as nc
 
 _MARK = "NORMCORE_BENCHES_PREPARED"
+_LOOK = 0.3  # seconds over which the machine's business is judged
 _LIBRARIES = ("numpy", "torch", "jax", "jaxlib", "ml_dtypes")
 
 
@@ -74,6 +75,16 @@ class Busy:
         everybody, ours = (b - a for a, b in zip(self._before, now, strict=True))
         capacity = (time.perf_counter() - self._started) * (os.cpu_count() or 1)
         return max(0.0, everybody - ours) / capacity
+
+
+def wait(patience: float, share: float) -> None:
+    """Wait until other processes take less than `share` of the CPUs, at most `patience` seconds."""
+    end = time.monotonic() + patience
+    while time.monotonic() < end:
+        busy = Busy()
+        time.sleep(_LOOK)
+        if (busy.share() or 0.0) < share:
+            return
 
 
 def _cpu_seconds() -> tuple[float, float] | None:

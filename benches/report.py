@@ -55,7 +55,7 @@ def markdown(
 ) -> Iterator[str]:  # fmt: skip
     """The lines."""
     yield f"`{command}`, {datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC.\n"
-    yield f"CPU: {about['cpu']}, {about['cpus']} CPUs, {about['threads']} threads. "
+    yield f"CPU: {about['cpu']}, {about['cpus']} CPUs, {about['threads']} threads."
     rest = [f"{name} {value}" for name, value in about.items() if name not in ("cpu", "cpus", "threads")]
     yield f"Versions: {', '.join(rest)}.\n"
     yield "## Targets\n"

@@ -116,7 +116,8 @@ def backward(p: Problem, t: Tensors) -> Operation:
 
     aten, k, every = torch.ops.aten, [p.case.shape[-1]], [True, True, True]
     if p.case.op == "rms_norm":
-        rstd = torch.rsqrt(t.x.float().square().mean(-1, keepdim=True) + EPS).to(t.x.dtype)
+        wide = torch.promote_types(t.x.dtype, torch.float32)
+        rstd = torch.rsqrt(t.x.to(wide).square().mean(-1, keepdim=True) + EPS).to(t.x.dtype)
         return Operation(_rms_backward, (t.dy, t.x, rstd, t.weight))
     forward = native_forward(p, t)
     _, mean, rstd = forward.function(*forward.arguments)
