@@ -1,151 +1,185 @@
-"""normcore beside its peers and a plain copy, in one run, as ratios: ``python -m benches.peers`` from the checkout.
+"""normcore beside its peers in one run, and whether it is as fast as promised: ``python -m benches.peers``.
 
-For each case all contenders take turns in rounds on the same input (see `normcore._bench.interleaved`), with the same
-number of threads. Before anything is timed, their results are compared with normcore's.
+All have the same number of threads and take turns on the same arrays; before anything is timed, results are compared.
+See docs/benchmarks.md. The exit code is 1 when a target is missed or a peer computes something else, 2 when the
+arguments make no sense.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from statistics import fmean
+from typing import NamedTuple
 
 import normcore as nc
-from benches import table
-from benches.cases import GRID, QUICK, Case, cases, problem
-from benches.contenders import CONTENDERS, Contender, copying, normcore_
-from normcore._bench import Times, interleaved
+from benches import comparing, environment, footprint, grid, networks, report, table, targets
+from benches import contenders as competition
+from benches.cases import Case, matches
+from benches.contenders import Contender
+from benches.results import COPY, OURS, Result
 
-# Of a value around 1. Wide, because peers sum a million float32 in float32; another formula differs by far more.
-_TOLERANCE = {"float16": 2e-2, "float32": 5e-3, "float64": 1e-9}
+IMPORT_PAIRS = 15
+
+
+class Job(NamedTuple):
+    """Something to measure."""
+
+    name: str
+    measure: Callable[[], Result]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the comparison and print it; return the exit code."""
     options = _parser().parse_args(argv)
-    if options.threads < 1:
-        print(f"benches.peers: --threads must be at least 1, got {options.threads}", file=sys.stderr)
+    wrong = _wrong(options)
+    chosen = contenders(options)
+    todo = [] if wrong else list(jobs(options, chosen))
+    if not todo and not wrong:
+        wrong = f"--only {options.only!r} leaves nothing; leave it out to see what there is"
+    if wrong:
+        print(f"benches.peers: {wrong}", file=sys.stderr)
         return 2
-    chosen = list(cases(QUICK if options.quick else GRID, options.only))
-    if not chosen:
-        print(f"benches.peers: --only {options.only!r} leaves no case; leave it out to see them all", file=sys.stderr)
-        return 2
-    seconds, rounds = (0.0, 1) if options.quick else (options.seconds, 7)
-    lines = compare(chosen, options.threads, seconds, rounds)
+    columns = [c.name for c in competition.CONTENDERS if c.name not in (OURS, COPY)]
+    about = environment.describe(options.threads)
+    print(", ".join(f"{name} {value}" for name, value in about.items()))
+    for contender in chosen:
+        if contender.absent():
+            print(f"{contender.name} is absent: {contender.absent()}")
+    print("x copy: how many copies of x normcore's call costs; then how many times as long as normcore the others take")
+    print("\n" + table.head(columns))
+    results = run(todo, columns, options.patience)
+    return conclude(options, results, columns, about)
+
+
+def run(todo: Sequence[Job], columns: Sequence[str], patience: float = 0.0) -> list[Result]:
+    """Measure, and print a row for each as soon as it is there; progress goes to stderr."""
+    results = []
+    started = time.monotonic()
+    for i, job in enumerate(todo):
+        passed = time.monotonic() - started
+        left = f", {passed / i * (len(todo) - i):.0f} s left" if i else ""
+        print(f"[{i + 1}/{len(todo)}{left}] {job.name}", file=sys.stderr, flush=True)
+        results.append(_undisturbed(job, patience))
+        print(table.row(results[-1], columns), flush=True)
+    return results
+
+
+def _undisturbed(job: Job, patience: float) -> Result:
+    """Measure when the machine is idle, and again when it was not, for as long as patience lasts."""
+    end = time.monotonic() + patience
+    tries: list[Result] = []
+    while not tries or (table.mark(tries[-1]) and time.monotonic() < end):
+        environment.wait(end - time.monotonic(), table.BUSY)
+        busy = environment.Busy()
+        result = job.measure()
+        tries.append(replace(result, busy=busy.share()))
+    return min(tries, key=lambda result: result.busy or 0.0)
+
+
+def conclude(
+    options: argparse.Namespace, results: Sequence[Result], columns: Sequence[str], about: dict[str, object]
+) -> int:
+    """Print means, gaps and targets, write what is to be written, and return the exit code."""
+    print("\nGeometric means\n" + table.head(columns))
+    print("\n".join(table.means(results, columns)))
+    why = list(table.reasons(results))
+    if why:
+        print("\nMissing\n" + "\n".join(why))
+    shares = [x.busy for x in results if x.busy is not None]
+    if shares:
+        about["busy"] = f"other processes took {fmean(shares):.0%} of the CPUs, at most {max(shares):.0%} in a line"
+        print(f"\n{about['busy']}; lines with * were measured on a busy machine")
+    outcomes = targets.judge_all(results)
+    print("\nTargets" + (" (tiny shapes and one round: this says nothing about speed)" if options.quick else ""))
+    print("\n".join(table.summary(outcomes)))
     if options.json is not None:
-        content = {"threads": options.threads, "config": dict(nc.show_config()), "lines": [x.to_dict() for x in lines]}
+        judged = [
+            {"name": o.target.name, "bound": o.target.bound, "value": o.value, "holds": o.holds} for o in outcomes
+        ]
+        content = {"about": about, "results": [x.to_dict() for x in results], "targets": judged}
         options.json.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
         print(f"\nWritten: {options.json}")
-    return 0
+    if options.write_results is not None:
+        report.write(options.write_results, options.command, about, results, outcomes, columns)
+        print(f"\nWritten: {options.write_results}")
+    wrong = any(_wrong_result(result) for result in results)
+    return 1 if wrong else 0 if options.quick else targets.exit_code(outcomes)
 
 
-def compare(
-    chosen: Sequence[Case],
-    threads: int,
-    seconds: float,
-    rounds: int,
-    contenders: Sequence[Contender] = CONTENDERS,
-) -> list[table.Line]:
-    """Measure cases and print a line for each, then the geometric means.
+def _wrong_result(result: Result) -> bool:
+    """Whether normcore failed, or a peer computes something else; a peer may fail, and is listed."""
+    reasons = result.missing.items()
+    return any("DiffersError" in reason or (name == OURS and reason.startswith("failed")) for name, reason in reasons)
 
-    Parameters
-    ----------
-    chosen : sequence of Case
-        What to time.
-    threads : int
-        For every contender.
-    seconds, rounds
-        For each case, as in `interleaved`.
-    contenders : sequence of Contender
-        Modules; those that are absent get a column that says so.
 
-    Returns
-    -------
-    list of Line
-        One for each case.
+def contenders(options: argparse.Namespace) -> list[Contender]:
+    """Who takes part: all but those that were left out by an option, which are said to be absent."""
+    off = {"compile": options.no_compile, "JAX": options.no_jax}
 
-    Raises
-    ------
-    ArithmeticError
-        If a contender computes something else.
-    """
-    peers = [c.NAME for c in contenders if c.NAME not in (copying.NAME, normcore_.NAME)]
-    print(
-        f"{threads} thread{'' if threads == 1 else 's'}; medians of interleaved rounds; results reused where possible"
-    )
-    for contender in contenders:
-        if contender.absent():
-            print(f"{contender.NAME} is absent: {contender.absent()}")
-    print("x copy: how many copies of x normcore's call costs; peers: how many times as long as normcore they take\n")
-    print(table.head(peers))
-    lines = []
+    def left_out() -> str:
+        return "left out by an option"
+
+    return [replace(c, absent=left_out) if off.get(c.name) else c for c in competition.CONTENDERS]
+
+
+def jobs(options: argparse.Namespace, chosen: Sequence[Contender]) -> Iterator[Job]:
+    """Everything that is to be measured: the grid, steps of training, the import, the wheel."""
+    seconds, rounds = (0.0, 1) if options.quick else (options.seconds, 5)
+    quick, threads = options.quick, options.threads
+
+    for case in grid.cases(grid.QUICK if quick else grid.GRID, options.only):
+        yield Job(str(case), partial(_compare, case, chosen, threads, seconds, rounds))
+    steps = networks.QUICK if quick else networks.NETWORKS
+    others = [Job(step.name, partial(networks.measure, step, threads, seconds, rounds)) for step in steps]
+    others.append(Job("import normcore over import numpy", partial(footprint.importing, 1 if quick else IMPORT_PAIRS)))
+    others.append(Job("wheel", partial(footprint.wheel, options.wheel, options.build_wheel)))
+    yield from (job for job in others if matches(job.name, options.only))
+
+
+def _compare(case: Case, chosen: Sequence[Contender], threads: int, seconds: float, rounds: int) -> Result:
     with ExitStack() as stack:
-        present = [c for c in contenders if not c.absent()]
-        for contender in present:
-            stack.enter_context(contender.session(threads))
-        for case in chosen:
-            lines.append(_measure(case, present, peers, seconds, rounds))
-            print(table.row(lines[-1]), flush=True)
-    print("\ngeometric means")
-    print("\n".join(table.summary(lines)))
-    return lines
+        for contender in chosen:
+            if not contender.absent():
+                stack.enter_context(contender.session(threads))
+        return comparing.compare(case, chosen, seconds, rounds)
 
 
-def _measure(case: Case, present: Sequence[Contender], peers: Sequence[str], seconds: float, rounds: int) -> table.Line:
-    arrays = problem(case)
-    key = (case.op, case.direction)
-    ways = {contender.NAME: contender.WAYS[key](arrays) for contender in present if key in contender.WAYS}
-    _check(case, ways)
-    calls = {f"{name}: {way}": call for name, own in ways.items() for way, call in own.items()}
-    times = interleaved(calls, seconds, rounds)
-    best = {name: times.fastest([f"{name}: {way}" for way in own]) for name, own in ways.items()}
-    return _line(case, times, best, peers)
-
-
-def _line(case: Case, times: Times, best: Mapping[str, str], peers: Sequence[str]) -> table.Line:
-    ours = best[normcore_.NAME]
-    return table.Line(
-        case=case,
-        seconds=times.median(ours),
-        copies=times.ratio(ours, best[copying.NAME]),
-        peers={name: times.ratio(best[name], ours) if name in best else None for name in peers},
-        ways={name: way.removeprefix(f"{name}: ") for name, way in best.items()},
-        medians={name: times.median(way) for name, way in best.items()},
-    )
-
-
-def _check(case: Case, ways: Mapping[str, Mapping[str, Callable[[], Any]]]) -> None:
-    """A contender that computes something else is not a contender."""
-    (ours,) = ways[normcore_.NAME].values()
-    expected = np.asarray(ours()).astype(np.float64)
-    for name, own in ways.items():
-        if name == copying.NAME:
-            continue
-        for way, call in own.items():
-            error = float(np.max(np.abs(np.asarray(call()) - expected) / (1 + np.abs(expected))))
-            if not error <= _TOLERANCE[case.dtype]:
-                raise ArithmeticError(
-                    f"{case}: {name}'s {way} differs from normcore by {error:.3g}; compare them first"
-                )
+def _wrong(options: argparse.Namespace) -> str:
+    if options.threads < 1:
+        return f"--threads must be at least 1, got {options.threads}"
+    if options.wheel is not None and not options.wheel.is_file():
+        return f"--wheel must be a file, got {options.wheel}"
+    return ""
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benches.peers", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument(
-        "--threads", type=int, default=nc.get_num_threads(), metavar="N", help="for all (default: %(default)s)"
-    )
-    parser.add_argument("--only", default="", metavar="WORDS", help='cases with all these words: "backward NCHW"')
-    parser.add_argument("--seconds", type=float, default=2.0, metavar="S", help="for each case (default: %(default)s)")
-    parser.add_argument("--quick", action="store_true", help="two tiny shapes, one round: shows only that it runs")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers too")
+    add = parser.add_argument
+    add("--threads", type=int, default=min(2, nc.get_num_threads()), metavar="N", help="for all (default: %(default)s)")
+    add("--only", default="", metavar="WORDS", help='what has all these words in its name: "backward NCHW"')
+    add("--seconds", type=float, default=1.5, metavar="S", help="for each case, at most roughly (default: %(default)s)")
+    add("--patience", type=float, default=0.0, metavar="S", help="how long a line may wait for an idle machine")
+    add("--quick", action="store_true", help="tiny shapes, one round: shows only that everything runs")
+    add("--no-compile", action="store_true", help="without torch.compile, which takes minutes to compile")
+    add("--no-jax", action="store_true", help="without JAX")
+    add("--wheel", type=Path, metavar="FILE", help="the wheel whose size is judged")
+    add("--build-wheel", action="store_true", help="build a wheel and judge its size")
+    add("--json", type=Path, metavar="FILE", help="write the numbers too")
+    add("--write-results", type=Path, nargs="?", const=report.FILE, metavar="FILE",
+        help=f"write the tables as Markdown (default file: {report.FILE.name} here)")  # fmt: skip
+    parser.set_defaults(command=shlex.join(["python", "-m", "benches.peers", *sys.argv[1:]]))
     return parser
 
 
 if __name__ == "__main__":
+    environment.restart(max(1, _parser().parse_args().threads), sys.argv[1:])
     sys.exit(main())

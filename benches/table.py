@@ -1,94 +1,105 @@
-"""The comparison as text: ratios, and their geometric mean over each group of shapes."""
+"""The comparison as text: a row for each result, geometric means, and what became of the targets."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import groupby
 from statistics import geometric_mean
-from typing import Any, NamedTuple
 
-from benches.cases import Case
+from benches.results import COPY, OURS, Result
+from benches.targets import AT_MOST, MEAN, Outcome
 from normcore._bench import duration
 
-ABSENT = "absent"
+_NAME, _CELL = 62, 10
+BUSY = 0.1  # of the CPUs taken by others: a line's times are not to be trusted
+VERDICTS = {True: "holds", False: "MISSES", None: "not measured"}
 
 
-class Line(NamedTuple):
-    """What was measured for a case.
-
-    Attributes
-    ----------
-    case : Case
-    seconds : float
-        Median of normcore.
-    copies : float
-        How many copies normcore's call costs.
-    peers : dict of str to float or None
-        How many times as long each peer takes as normcore; None where it is absent.
-    ways : dict of str to str
-        Which way of each contender was its fastest.
-    medians : dict of str to float
-        Seconds of each contender's fastest way.
-    """
-
-    case: Case
-    seconds: float
-    copies: float
-    peers: dict[str, float | None]
-    ways: dict[str, str]
-    medians: dict[str, float]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Everything, for JSON."""
-        return {
-            **self.case._asdict(),
-            "copies": self.copies,
-            "peers": self.peers,
-            "ways": self.ways,
-            "seconds": self.medians,
-        }
+def head(columns: Sequence[str]) -> str:
+    """The headings; `columns` are the contenders besides normcore and the copy."""
+    return f"{'':<{_NAME}}" + "".join(f"{name:>{_CELL}}" for name in (OURS, "x copy", *columns))
 
 
-_WIDTHS = (36, 10, 9)
-
-
-def head(peers: Sequence[str]) -> str:
-    """The headings."""
-    first = "".join(f"{name:<{_WIDTHS[0]}}" if not i else f"{name:>{_WIDTHS[i]}}" for i, name in enumerate(_TITLES))
-    return first + "".join(f"{name:>{_peer_width(name)}}" for name in peers)
-
-
-_TITLES = ("", "normcore", "x copy")
-
-
-def row(line: Line) -> str:
+def row(result: Result, columns: Sequence[str]) -> str:
     """A line of the table."""
-    case = line.case
-    name = f"{case.op} {case.direction:<9} {'x'.join(map(str, case.shape))}"
-    if case.dtype != "float32":
-        name += f" {case.dtype}"
-    return _cells(name, duration(line.seconds), line.copies, line.peers)
+    return f"{result.name + mark(result):<{_NAME}}" + "".join(f"{cell:>{_CELL}}" for cell in cells(result, columns))
 
 
-def summary(lines: Sequence[Line]) -> Iterator[str]:
-    """Geometric mean and worst line of each group, in the order of the lines."""
-    for group, members in groupby(sorted(lines, key=lambda line: line.case.group), key=lambda line: line.case.group):
-        some = list(members)
-        peers: dict[str, float | None] = {}
-        for name in some[0].peers:
-            ratios = [ratio for line in some if (ratio := line.peers[name]) is not None]
-            peers[name] = geometric_mean(ratios) if ratios else None
-        yield _cells(group, "", geometric_mean(line.copies for line in some), peers)
-        worst = max(some, key=lambda line: line.copies)
-        yield f"    most copies: {worst.copies:.2f} at {'x'.join(map(str, worst.case.shape))}"
+def mark(result: Result) -> str:
+    """A star for what was measured on a busy machine."""
+    return "*" if result.busy is not None and result.busy > BUSY else ""
 
 
-def _cells(name: str, time: str, copies: float, peers: dict[str, float | None]) -> str:
-    text = f"{name:<{_WIDTHS[0]}}{time:>{_WIDTHS[1]}}{copies:>{_WIDTHS[2]}.2f}"
-    for peer, ratio in peers.items():
-        text += f"{ABSENT if ratio is None else f'{ratio:.2f}x':>{_peer_width(peer)}}"
-    return text
+def cells(result: Result, columns: Sequence[str]) -> list[str]:
+    """Our time or amount, the multiple of the copy, and how many times as long the others take."""
+    ours = duration(result.seconds[OURS]) if OURS in result.seconds else _reason(result, OURS)
+    if result.amount is not None:
+        ours = f"{result.amount:.2f}" + (" ms" if result.seconds else " MB")
+    found = [ours, _ratio(result, OURS, COPY)]
+    return found + [_ratio(result, name, OURS) for name in columns]
 
 
-def _peer_width(name: str) -> int:
-    return max(len(name), len(ABSENT)) + 3
+def _ratio(result: Result, name: str, other: str) -> str:
+    ratio = result.over(name, other)
+    absent = COPY if other == COPY else name
+    return f"{ratio:.2f}" if ratio is not None else _reason(result, absent)
+
+
+def _reason(result: Result, name: str) -> str:
+    reason = result.missing.get(name, "")
+    for start, cell in (("absent", "absent"), ("failed", "failed"), ("not in this version", "none yet")):
+        if reason.startswith(start):
+            return cell
+    return "-"
+
+
+def reasons(results: Sequence[Result]) -> Iterator[str]:
+    """Why a cell is empty: each reason once, with the number of lines and the first of them."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for result in results:
+        for name, reason in result.missing.items():
+            if reason:
+                found.setdefault((name, reason), []).append(result.name)
+    for (name, reason), names in found.items():
+        yield f"{name}: {reason} ({len(names)}: {names[0]}{', ...' if len(names) > 1 else ''})"
+
+
+def means(results: Sequence[Result], columns: Sequence[str]) -> Iterator[str]:
+    """The geometric means of each operation, direction, layout and dtype."""
+    groups: dict[str, list[Result]] = {}
+    for result in results:
+        if result.case is not None and OURS in result.seconds:
+            groups.setdefault(result.case.group, []).append(result)
+    for group, members in groups.items():
+        values = [_mean([x.over(OURS, COPY) for x in members])]
+        values += [_mean([x.over(name, OURS) for x in members]) for name in columns]
+        yield f"{group:<{_NAME}}{'':>{_CELL}}" + "".join(f"{value:>{_CELL}}" for value in values)
+
+
+def _mean(ratios: Sequence[float | None]) -> str:
+    known = [ratio for ratio in ratios if ratio is not None]
+    return f"{geometric_mean(known):.2f}" if known else "-"
+
+
+def verdict(outcome: Outcome) -> list[str]:
+    """A target's name, bound, value, verdict, and where it is worst."""
+    target = outcome.target
+    sign = "<=" if target.sense == AT_MOST else ">="
+    bound = f"{sign} {target.bound:g}{target.unit}"
+    if outcome.value is None or outcome.mean is None:
+        return [target.name, bound, "", VERDICTS[None], ""]
+    value = f"{outcome.value:.3g}{target.unit}"
+    notes = [target.statistic] if outcome.cases > 1 else []
+    if outcome.cases > 1:
+        notes += [f"geometric mean {outcome.mean:.3g}"] if target.statistic != MEAN else []
+        notes += [f"{outcome.beyond} of {outcome.cases} beyond the bound"]
+        notes += [f"worst {outcome.where}"]
+    return [target.name, bound, value, VERDICTS[outcome.holds], "; ".join(notes)]
+
+
+def summary(outcomes: Sequence[Outcome]) -> Iterator[str]:
+    """All targets."""
+    for outcome in outcomes:
+        name, bound, value, holds, notes = verdict(outcome)
+        yield f"{name:<{_NAME}}{bound:>{_CELL + 2}}{value:>{_CELL}}  {holds:<13} {notes}".rstrip()
+    counts = [sum(outcome.holds is kind for outcome in outcomes) for kind in (True, False, None)]
+    yield f"\n{counts[0]} hold, {counts[1]} missed, {counts[2]} not measured"

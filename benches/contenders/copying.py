@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from benches.cases import DIRECTIONS, GRID, Problem
+from benches.cases import Problem
 from normcore._bench import ThreadedCopy
 
 from . import torch_
+from .base import Contender, Ways
 
-NAME = "copy"
-
+_WORTH_THREADS = 100_000  # bytes; below, handing a part to another thread takes longer than copying it
 _pool = [ThreadedCopy(1)]  # the one of the session
 
 
-def absent() -> str:
-    """It is always there."""
-    return ""
-
-
 @contextmanager
-def session(n: int) -> Iterator[None]:
+def _session(n: int) -> Iterator[None]:
     """A pool of threads for the copy in parts."""
     _pool.append(ThreadedCopy(n))
     try:
@@ -33,23 +29,16 @@ def session(n: int) -> Iterator[None]:
         _pool.pop().close()
 
 
-def _copy(p: Problem) -> Mapping[str, Callable[[], Any]]:
-    y = np.empty_like(p.x)
-
-    def copyto() -> Any:
-        np.copyto(y, p.x)
-        return y
-
-    ways: dict[str, Callable[[], Any]] = {"np.copyto": copyto}
-    if p.x.nbytes > 100_000:  # below, handing a part to another thread takes longer than copying it
-        threaded = _pool[-1]
-        ways["np.copyto in threads"] = lambda: threaded(y, p.x)
-    if not torch_.absent():
-        import torch
-
-        source, target = torch.from_numpy(p.x), torch.from_numpy(np.empty_like(p.x))
-        ways["torch copy_"] = lambda: target.copy_(source)
+def _ways(p: Problem) -> Ways:
+    x = p.x.view(np.uint16) if p.x.itemsize == 2 else p.x  # the same bytes; NumPy copies foreign dtypes one by one
+    y = np.zeros_like(x)
+    ways: dict[str, Callable[[], Any]] = {"np.copyto": partial(np.copyto, y, x)}
+    if p.x.nbytes > _WORTH_THREADS:
+        ways["np.copyto in threads"] = partial(_pool[-1], y, x)
+    if not torch_.TORCH.absent():
+        source = torch_.tensor(p.x)
+        ways["torch copy_"] = partial(torch_.tensor(np.zeros_like(p.x)).copy_, source)
     return ways
 
 
-WAYS = {(op, direction): _copy for op in GRID for direction in DIRECTIONS}
+COPY = Contender("copy", _ways, session=_session)

@@ -1,53 +1,91 @@
-"""normcore, with ``out=``."""
+"""normcore: with ``out=``, with a fresh result as in a loop that does not pass one, and on one thread."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 import normcore as nc
-from benches.cases import EPS, MOMENTUM, Problem
+from benches.cases import EPS, MB, MOMENTUM, Array, Problem
 
-NAME = "normcore"
-
-
-def absent() -> str:
-    """It is always there."""
-    return ""
+from .base import Contender, NotOffered, Way, Ways
 
 
-def session(n: int) -> AbstractContextManager[Any]:
-    """Threads for this thread's calls."""
-    return nc.threads(n)
+def _call(p: Problem) -> tuple[str, tuple[Any, ...], dict[str, Any]]:
+    """The forward function of a problem's norm, its arguments and keywords."""
+    x, weight, bias, k = p.x, p.weight, p.bias, (p.case.shape[-1],)
+    running = {"running_mean": p.mean.copy(), "running_var": p.var.copy(), "momentum": MOMENTUM}
+    calls: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
+        "batch_norm": ((x, weight, bias), {**running, "eps": EPS}),
+        "layer_norm": ((x, k, weight, bias, EPS), {}),
+        "rms_norm": ((x, k, weight, EPS), {}),
+        "group_norm": ((x, p.case.groups, weight, bias, EPS), {}),
+        "instance_norm": ((x, weight, bias), {"eps": EPS}),
+    }
+    return f"{p.case.op}_forward", *calls[p.case.op]
 
 
-def _forward(p: Problem) -> Mapping[str, Callable[[], Any]]:
-    y, mean, var = np.empty_like(p.x), p.mean.copy(), p.var.copy()
-
-    def forward() -> Any:
-        return nc.batch_norm_forward(
-            p.x, p.weight, p.bias, running_mean=mean, running_var=var, momentum=MOMENTUM, eps=EPS, out=y
-        )[0]
-
-    return {"batch_norm_forward(out=)": forward}
+def _function(name: str) -> Callable[..., Any]:
+    function: Callable[..., Any] | None = getattr(nc, name, None)
+    if function is None:
+        raise NotOffered(f"not in this version: normcore has no {name}")
+    return function
 
 
-def _backward(p: Problem) -> Mapping[str, Callable[[], Any]]:
-    _, ctx = nc.batch_norm_forward(p.x, p.weight, p.bias, eps=EPS)
-    dx = np.empty_like(p.x)
-    return {"batch_norm_backward(out=)": lambda: nc.batch_norm_backward(p.dy, ctx, out=dx)[0]}
+def _prepare(p: Problem, out: Array | None) -> tuple[str, Way]:
+    name, arguments, keywords = _call(p)
+    into = {} if out is None else {"out": out}
+    if p.case.direction == "inference":
+        rest = (p.mean, p.var, p.weight, p.bias, False, MOMENTUM, EPS)
+        return p.case.op, partial(_function(p.case.op), p.x, *rest, **into)
+    if p.case.direction == "forward":
+        return name, partial(_function(name), *arguments, **keywords, **into)
+    backward = p.case.op + "_backward"
+    function = _function(backward)
+    _, ctx = _function(name)(*arguments, **keywords)
+    return backward, partial(function, p.dy, ctx, **into)
 
 
-def _inference(p: Problem) -> Mapping[str, Callable[[], Any]]:
-    y = np.empty_like(p.x)
-    return {"batch_norm(out=)": lambda: nc.batch_norm(p.x, p.mean, p.var, p.weight, p.bias, eps=EPS, out=y)}
+def _checked(p: Problem, out: Array | None) -> tuple[str, Way]:
+    try:
+        name, way = _prepare(p, out)
+        way()
+    except TypeError as error:  # a dtype that it does not take
+        raise NotOffered(f"not in this version: {p.case.op} of {p.case.dtype}: {error}") from error
+    return name, way
 
 
-WAYS = {
-    ("batch_norm", "forward"): _forward,
-    ("batch_norm", "backward"): _backward,
-    ("batch_norm", "inference"): _inference,
-}
+def _reused(p: Problem) -> Ways:
+    name, way = _checked(p, np.zeros_like(p.x))
+    return {f"{name}(out=)": way}
+
+
+def _fresh(p: Problem) -> Ways:
+    name, way = _checked(p, None)
+    kept: list[Any] = [None]
+
+    def loop() -> Any:
+        kept[0] = result = way()  # the last result lives until the next one is there, as in a loop
+        return result
+
+    return {name: way if p.x.nbytes < MB // 16 else loop}
+
+
+def _serial(p: Problem) -> Ways:
+    if p.x.nbytes <= MB or nc.get_num_threads() == 1:
+        raise NotOffered("")
+    name, way = _checked(p, np.zeros_like(p.x))
+
+    def call() -> Any:
+        with nc.threads(1):
+            return way()
+
+    return {f"{name}(out=)": call}
+
+
+NORMCORE = Contender("normcore", _reused, session=nc.threads)
+FRESH = Contender("fresh", _fresh)
+SERIAL = Contender("1 thread", _serial)
