@@ -1,7 +1,7 @@
 """Exact, memory-speed normalisation for NumPy on the CPU, and networks that train with it.
 
 Everything is reached from here: ``nc.batch_norm`` and its kin, ``nc.nn``, ``nc.optim``, ``nc.MLP``, ``nc.Trainer``,
-``nc.data``. What a script does not use is not imported.
+``nc.data``. What a script does not use is not imported; NumPy itself comes with the first use.
 """
 
 from __future__ import annotations
@@ -9,17 +9,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from normcore._config import show_config as show_config
-from normcore._dispatch import use_backend as use_backend
-from normcore._threads import get_num_threads as get_num_threads
-from normcore._threads import set_num_threads as set_num_threads
-from normcore._threads import threads as threads
 from normcore._version import __version__ as __version__
-from normcore.functional import batch_norm as batch_norm
-from normcore.functional import batch_norm_backward as batch_norm_backward
-from normcore.functional import batch_norm_forward as batch_norm_forward
-from normcore.functional import batch_stats as batch_stats
-from normcore.functional import explain as explain
 
 if TYPE_CHECKING:
     from normcore import data as data
@@ -28,11 +18,32 @@ if TYPE_CHECKING:
     from normcore import optim as optim
     from normcore import studies as studies
     from normcore import training as training
+    from normcore._config import show_config as show_config
+    from normcore._dispatch import use_backend as use_backend
+    from normcore._threads import get_num_threads as get_num_threads
+    from normcore._threads import set_num_threads as set_num_threads
+    from normcore._threads import threads as threads
+    from normcore.functional import batch_norm as batch_norm
+    from normcore.functional import batch_norm_backward as batch_norm_backward
+    from normcore.functional import batch_norm_forward as batch_norm_forward
+    from normcore.functional import batch_stats as batch_stats
+    from normcore.functional import explain as explain
     from normcore.nn import MLP as MLP
     from normcore.training import History as History
     from normcore.training import Trainer as Trainer
 
 _LAZY = {
+    "show_config": "normcore._config",
+    "use_backend": "normcore._dispatch",
+    "get_num_threads": "normcore._threads",
+    "set_num_threads": "normcore._threads",
+    "threads": "normcore._threads",
+    "batch_norm": "normcore.functional",
+    "batch_norm_backward": "normcore.functional",
+    "batch_norm_forward": "normcore.functional",
+    "batch_stats": "normcore.functional",
+    "explain": "normcore.functional",
+    "functional": "normcore.functional",
     "data": "normcore.data",
     "nn": "normcore.nn",
     "optim": "normcore.optim",
