@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 
 import numpy as np
@@ -27,7 +28,8 @@ def show_config() -> Config:
     -------
     Config
         A dict from strings to strings: versions, whether each backend can be loaded (and if not, why), which one was
-        asked for by name, the number of threads and whether the kernels were built with OpenMP and bounds checks.
+        asked for by name (and if that is a mistake, what is wrong), the number of threads and whether the kernels were
+        built with OpenMP and bounds checks.
 
     Examples
     --------
@@ -56,6 +58,9 @@ def show_config() -> Config:
         if name == "cython":
             config["openmp"] = "yes" if module.OPENMP else "no: built without it, everything runs on one thread"
             config["bounds checks"] = "on (NORMCORE_DEBUG build)" if module.BOUNDS_CHECKS else "off"
-    config["asked for"] = _dispatch.asked_for() or "none: the fastest that carries the call"
+    try:
+        config["asked for"] = _dispatch.asked_for() or "none: the fastest that carries the call"
+    except (ValueError, ImportError) as error:  # as any call of normcore will say
+        config["asked for"] = f"{os.environ.get('NORMCORE_BACKEND')}, which does not work: {error}"
     config["threads"] = _threads.describe()
     return config

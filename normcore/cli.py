@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.util
 import os
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from normcore._config import show_config
-from normcore._threads import threads
-from normcore._version import __version__
+if TYPE_CHECKING:
+    from normcore.studies import StudyResult
 
-_USAGE_ERROR, _INTERRUPTED, _BROKEN_PIPE = 2, 130, 141
+# Imports from normcore, which bring NumPy, are in the functions: Ctrl-C while they run is then Ctrl-C in `main`.
+
+_OUTPUT_FAILED, _USAGE_ERROR, _INTERRUPTED, _BROKEN_PIPE = 1, 2, 130, 141
 _HOW_TO_GET_THE_PICTURE = 'install normcore-cpu[study], from a checkout with: pip install ".[study]"'
 
 
@@ -33,31 +36,57 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        0; 2 for a mistake in the arguments; 130 after Ctrl-C; 141 when whoever read the output has gone.
+        0; 1 when the output cannot be written; 2 for a mistake in the arguments; 130 after Ctrl-C; 141 when whoever
+        read the output has gone.
     """
-    parser = _parser()
     try:
-        options = parser.parse_args(argv)
-        if options.command is None:
-            parser.print_help(sys.stderr)
-            return _USAGE_ERROR
-        code: int = options.run(options)
+        code = _run(argv)
+        if sys.stdout is None:
+            raise OSError("it is closed")
         sys.stdout.flush()
         return code
     except _UserError as error:
-        print(f"normcore: error: {error}", file=sys.stderr)
+        _complain(f"normcore: error: {error}")
         return _USAGE_ERROR
-    except SystemExit as ended:  # argparse: 0 after --help and --version, 2 after a mistake
-        return ended.code if isinstance(ended.code, int) else _USAGE_ERROR
     except KeyboardInterrupt:
-        print("\nnormcore: interrupted", file=sys.stderr)
+        _complain("\nnormcore: interrupted")
         return _INTERRUPTED
     except BrokenPipeError:  # normcore study digits | head
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that the flush at exit does not fail too
+        _drop_output()
         return _BROKEN_PIPE
+    except OSError as error:  # normcore info >/dev/full
+        _drop_output()
+        _complain(f"normcore: error: {error.filename or 'standard output'}: {error.strerror or error}")
+        return _OUTPUT_FAILED
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    parser = _parser()
+    try:
+        options = parser.parse_args(argv)
+    except SystemExit as ended:  # 0 after --help and --version, 2 after a mistake
+        return ended.code if isinstance(ended.code, int) else _USAGE_ERROR
+    if options.command is None:
+        parser.print_help(sys.stderr)
+        return _USAGE_ERROR
+    code: int = options.run(options)
+    return code
+
+
+def _complain(line: str) -> None:
+    if sys.stderr is not None:  # print would take stdout
+        print(line, file=sys.stderr)
+
+
+def _drop_output() -> None:
+    """Send what is left of the output nowhere, so that the flush at exit does not fail too."""
+    with contextlib.suppress(AttributeError, OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parser() -> argparse.ArgumentParser:
+    from normcore._version import __version__
+
     parser = argparse.ArgumentParser(
         prog="normcore", description="Exact, memory-speed normalisation for NumPy on the CPU.", allow_abbrev=False
     )
@@ -75,7 +104,7 @@ def _parser() -> argparse.ArgumentParser:
     study.add_argument("--data", metavar="NAME", help="data set: digits (mnist and cifar10 are not in this version)")
     study.add_argument("--epochs", type=int, metavar="N", help="how long to train; the study's own choice if left out")
     study.add_argument("--seed", type=int, metavar="N", help="for split, starting weights and order (default: 0)")
-    study.add_argument("--out", type=Path, metavar="DIR", help="where to write (default: normcore-study-NAME)")
+    study.add_argument("--out", metavar="DIR", help="where to write (default: normcore-study-NAME)")
     study.set_defaults(run=_study)
 
     bench = commands.add_parser(
@@ -101,12 +130,27 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _info(options: argparse.Namespace) -> int:  # noqa: ARG001 - the commands' signature
+    from normcore._config import show_config
+
     print(show_config())
     return 0
 
 
+def _check_backend() -> None:
+    """The backend that NORMCORE_BACKEND names must be there before anything is made."""
+    from normcore._dispatch import asked_for
+
+    try:
+        asked_for()
+    except ValueError as error:
+        raise _UserError(str(error)) from None
+    except ImportError as error:
+        raise _UserError(f"NORMCORE_BACKEND must be a backend that can be loaded here: {error}") from None
+
+
 def _bench(options: argparse.Namespace) -> int:
     from normcore import _bench
+    from normcore._threads import threads
 
     if options.threads is not None:
         try:
@@ -115,6 +159,7 @@ def _bench(options: argparse.Namespace) -> int:
             raise _UserError(f"--threads: {error}") from None
     if not 0 < options.seconds < float("inf"):
         raise _UserError(f"--seconds must be a positive number, got {options.seconds:g}")
+    _check_backend()
     _bench.run(options.threads, options.seconds)
     return 0
 
@@ -122,7 +167,13 @@ def _bench(options: argparse.Namespace) -> int:
 def _study(options: argparse.Namespace) -> int:
     from normcore.studies import STUDIES
 
+    given = {name: getattr(options, name) for name in ("data", "epochs", "seed", "out")}
+    given = {name: value for name, value in given.items() if value is not None}
     if options.list or options.name is None:
+        if options.name is not None:
+            raise _UserError(f"--list takes no NAME, got {options.name!r}; leave one of them out")
+        if given:
+            raise _UserError(f"--{next(iter(given))} needs the NAME of a study ({', '.join(STUDIES)})")
         for study in STUDIES.values():
             print(f"{study.name}\n    {study.sentence}")
         print("\nRun one with: normcore study NAME")
@@ -130,20 +181,33 @@ def _study(options: argparse.Namespace) -> int:
     if options.name not in STUDIES:
         raise _UserError(f"NAME must be one of the studies ({', '.join(STUDIES)}), got {options.name!r}")
     study = STUDIES[options.name]
-    given = {name: getattr(options, name) for name in ("data", "epochs", "seed")}
+    out = given.pop("out", f"normcore-study-{study.name}")
     try:
-        config = study.config(**{name: value for name, value in given.items() if value is not None})
+        config = study.config(**given)
     except ValueError as error:
         raise _UserError(f"--{error}") from None  # the message begins with the option's name
     # What can fail for reasons outside the study is tried before the training, not after it.
-    folder = _writable_folder(options.out if options.out is not None else Path(f"normcore-study-{study.name}"))
+    _check_backend()
+    folder = _writable_folder(out)
     picture = importlib.util.find_spec("matplotlib") is not None
     if not picture:
-        print(f"matplotlib is missing, so there will be no picture; {_HOW_TO_GET_THE_PICTURE}", file=sys.stderr)
+        _complain(f"matplotlib is missing, so there will be no picture; {_HOW_TO_GET_THE_PICTURE}")
 
     started = time.perf_counter()
-    result = study.run(config, progress=True)
+    result = study.run(config, progress=sys.stderr is not None)
+    # Files first: standard output may be full or closed. If it is a file that fails, the table still comes.
+    written, failed = _write(folder, result, picture)
     print(result.table())
+    if failed is not None:
+        raise failed
+    print(f"\nWritten after {time.perf_counter() - started:.1f} s:")
+    for path in written:
+        print(f"  {path}")
+    return 0
+
+
+def _write(folder: Path, result: StudyResult, picture: bool) -> tuple[list[Path], _UserError | None]:
+    """The numbers and the picture; what was written, and what went wrong."""
     written = [folder / "result.json"]
     try:
         written[0].write_text(result.to_json(), encoding="utf-8")
@@ -153,14 +217,14 @@ def _study(options: argparse.Namespace) -> int:
             written.append(folder / "curves.png")
             curves(result).savefig(written[-1])
     except OSError as error:
-        raise _UserError(f"--out: cannot write {written[-1]}: {error.strerror or error}") from None
-    print(f"\nWritten after {time.perf_counter() - started:.1f} s:")
-    for path in written:
-        print(f"  {path}")
-    return 0
+        return written, _UserError(f"--out: cannot write {written[-1]}: {error.strerror or error}")
+    return written, None
 
 
-def _writable_folder(folder: Path) -> Path:
+def _writable_folder(out: str) -> Path:
+    if not out:
+        raise _UserError("--out must be a folder to write to, got ''; write . for this one, or leave it out")
+    folder = Path(out)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

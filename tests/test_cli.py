@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -99,6 +101,11 @@ def test_bench_has_a_line_for_every_direction_and_shape(capsys, monkeypatch):
         (["bench", "--threads", "0"], "--threads: n must be an int from 1 to 1024"),
         (["bench", "--threads", "9999"], "--threads: n must be an int from 1 to 1024"),
         (["bench", "--seconds", "nan"], "--seconds must be a positive number, got nan"),
+        (["study", "--list", "extra"], "--list takes no NAME, got 'extra'; leave one of them out"),
+        (["study", "digits", "--list"], "--list takes no NAME, got 'digits'; leave one of them out"),
+        (["study", "--epochs", "3"], "--epochs needs the NAME of a study (digits)"),
+        (["study", "--list", "--out", "here"], "--out needs the NAME of a study (digits)"),
+        (["study", "digits", "--out", ""], "--out must be a folder to write to, got ''; write . for this one"),
         (["fly"], "invalid choice: 'fly'"),
         (["info", "--loud"], "--loud"),
     ],
@@ -127,6 +134,105 @@ def test_ctrl_c_ends_with_130_and_no_traceback(capsys, tmp_path, monkeypatch):
     monkeypatch.setattr(studies.Study, "run", interrupted)
     assert main(["study", "digits", "--out", str(tmp_path)]) == 130
     assert capsys.readouterr().err == "\nnormcore: interrupted\n"
+
+
+def command_of(arguments, cwd=None, **options):
+    environment = os.environ | {"PYTHONPATH": str(Path(nc.__file__).parents[1]), **options}
+    return subprocess.run(
+        [sys.executable, *arguments], capture_output=True, text=True, env=environment, cwd=cwd, timeout=120
+    )
+
+
+BROKEN_NUMBA = """
+import sys
+sys.modules["numba"] = None
+from normcore.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("command", [["bench"], ["study", "digits"], ["study", "digits", "--out", "new"]])
+@pytest.mark.parametrize(
+    ("backend", "message"),
+    [
+        ("foo", "NORMCORE_BACKEND must be one of cython, numba, reference, got 'foo'"),
+        ("CYTHON", "NORMCORE_BACKEND must be one of cython, numba, reference, got 'CYTHON'"),
+        ("numba", "NORMCORE_BACKEND must be a backend that can be loaded here: the numba backend needs Numba"),
+    ],
+)
+def test_a_wrong_backend_is_said_before_anything_is_made(command, backend, message, tmp_path):
+    result = command_of(["-c", BROKEN_NUMBA, *command], NORMCORE_BACKEND=backend, cwd=tmp_path)
+    assert result.returncode == 2
+    assert result.stderr.startswith(f"normcore: error: {message}")
+    assert len(result.stderr.splitlines()) == 1
+    assert result.stdout == ""
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("backend", "message"),
+    [
+        ("foo", "foo, which does not work: NORMCORE_BACKEND must be one of cython, numba, reference, got 'foo'"),
+        ("numba", "numba, which does not work: the numba backend needs Numba, which is not installed"),
+    ],
+)
+def test_info_shows_everything_with_a_wrong_backend_too(backend, message):
+    result = command_of(["-c", BROKEN_NUMBA, "info"], NORMCORE_BACKEND=backend)
+    assert (result.returncode, result.stderr) == (0, "")
+    lines = result.stdout.splitlines()
+    assert [line.split("  ")[0] for line in lines] == list(nc.show_config())
+    (line,) = [line for line in lines if line.startswith("asked for")]
+    assert line.split(maxsplit=2)[2].startswith(message)
+
+
+@pytest.mark.parametrize("module", ["numpy", "normcore._config"])
+def test_ctrl_c_during_imports_is_no_traceback(module):
+    code = f"""
+import sys
+class Interrupt:
+    def find_spec(name, path=None, target=None):
+        if name == {module!r}:
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Interrupt)
+from normcore.cli import main
+sys.exit(main(["info"]))
+"""
+    result = command_of(["-c", code])
+    assert (result.returncode, result.stdout, result.stderr) == (130, "", "\nnormcore: interrupted\n")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="/dev/full is Linux's")
+def test_a_full_disk_behind_the_output_costs_no_results(tmp_path):
+    with open("/dev/full", "w") as full:
+        for arguments in (["info"], ["study", "digits", "--epochs", "1", "--out", str(tmp_path)]):
+            result = subprocess.run(
+                [sys.executable, "-m", "normcore", *arguments], stdout=full, stderr=subprocess.PIPE, text=True
+            )
+            assert result.returncode == 1
+            assert result.stderr.splitlines()[-1] == "normcore: error: standard output: No space left on device"
+            assert "Traceback" not in result.stderr
+    assert json.loads((tmp_path / "result.json").read_text())["config"]["epochs"] == 1
+
+
+@pytest.mark.parametrize("streams", [["stdout"], ["stdout", "stderr"]])
+def test_closed_streams_are_no_traceback_and_cost_no_results(streams, tmp_path):
+    code = "import sys\n" + "".join(f"sys.{name} = None\n" for name in streams)
+    code += "from normcore.cli import main\nsys.exit(main(sys.argv[1:]))"
+    said = "" if "stderr" in streams else "normcore: error: standard output: it is closed\n"
+    result = command_of(["-c", code, "info"])
+    assert (result.returncode, result.stdout, result.stderr) == (1, "", said)
+    result = command_of(["-c", code, "study", "digits", "--epochs", "1", "--out", str(tmp_path)])
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr.endswith(said)
+    assert (tmp_path / "result.json").is_file()
+
+
+def test_when_the_numbers_cannot_be_written_the_table_still_comes(tmp_path, capsys):
+    (tmp_path / "result.json").mkdir()
+    assert main(["study", "digits", "--epochs", "1", "--out", str(tmp_path)]) == 2
+    printed = capsys.readouterr()
+    assert "training loss" in printed.out
+    assert f"--out: cannot write {tmp_path / 'result.json'}: " in printed.err
 
 
 def test_a_reader_that_goes_away_is_no_traceback():

@@ -110,3 +110,18 @@ def test_neither_part_is_empty(fraction, held_out):
 def test_split_refuses_with_a_reason(arguments, message):
     with pytest.raises(ValueError, match=message):
         split(*arguments)
+
+
+@pytest.mark.parametrize(
+    "options, error, message",
+    [
+        ({"seed": "0"}, TypeError, "seed must be None or an int, got '0'; pass 0"),
+        ({"seed": 1.5}, TypeError, "seed must be None or an int, got 1.5; pass 0"),
+        ({"seed": -1}, ValueError, "seed must be 0 or more, got -1; pass 0"),
+        ({"validation_fraction": "0.2"}, TypeError, "validation_fraction must be a number, got '0.2'; 0.2 keeps"),
+        ({"validation_fraction": 10**400}, ValueError, "validation_fraction must be more than 0 and less than 1"),
+    ],
+)
+def test_split_refuses_options_with_a_reason(options, error, message):
+    with pytest.raises(error, match=message):
+        split(np.zeros(4), np.zeros(4), **options)

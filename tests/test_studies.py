@@ -173,10 +173,29 @@ def test_the_table_shows_every_epoch_of_both_arms(tiny):
         expected = [str(epoch + 1)]
         for key in ("loss", "val_loss", "accuracy", "val_accuracy"):
             expected += [f"{arm.history[key][epoch]:.4f}" for arm in tiny.arms]
+        expected += [f"{arm.seconds[epoch]:.3f}" for arm in tiny.arms]
         assert expected in rows
     text = tiny.table()
     for arm in tiny.arms:
         assert f"{sum(arm.seconds):.2f} s" in text
+
+
+@pytest.mark.parametrize(
+    ("base", "other", "cells"),
+    [
+        ([2.5, 0.031], [0.5, 0.0046], [["2.50000", "0.50000"], ["0.03100", "0.00460"]]),
+        ([2.5, 0.031], [0.5, 0.046], [["2.5000", "0.5000"], ["0.0310", "0.0460"]]),
+        ([math.nan, 3e30], [0.5, 1e-20], [["nan", "0.50000000"], ["3e+30", "0.00000000"]]),
+        ([1.0, 0.0], [math.inf, 0.0], [["1.0000", "inf"], ["0.0000", "0.0000"]]),
+    ],
+)
+def test_losses_of_a_table_have_the_same_decimals(base, other, cells):
+    result = result_of(base, other)
+    rows = [line.split() for line in result.table().splitlines()]
+    for epoch, pair in enumerate(cells, 1):
+        (row,) = [row for row in rows if row[:1] == [str(epoch)]]
+        assert row[1:3] == row[3:5] == pair
+        assert row[-2:] == ["0.500", "0.500"]
 
 
 def test_a_loss_that_was_not_reached_is_said_so():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import operator
+from numbers import Real
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -47,7 +49,10 @@ def split(
     Raises
     ------
     ValueError
-        If the lengths differ, there are fewer than two samples, or `validation_fraction` is not between 0 and 1.
+        If the lengths differ, there are fewer than two samples, `validation_fraction` is not between 0 and 1, or the
+        seed is negative.
+    TypeError
+        If `validation_fraction` is no number, or `seed` no int.
 
     Examples
     --------
@@ -65,6 +70,10 @@ def split(
     samples = len(X)
     if samples < 2:
         raise ValueError(f"X must have at least two samples to be cut in two, got {samples}; add samples")
+    if isinstance(validation_fraction, bool) or not isinstance(validation_fraction, Real):
+        raise TypeError(
+            f"validation_fraction must be a number, got {validation_fraction!r}; 0.2 keeps a fifth for validation"
+        )
     if not 0.0 < validation_fraction < 1.0:
         raise ValueError(
             f"validation_fraction must be more than 0 and less than 1, got {validation_fraction}; "
@@ -73,12 +82,24 @@ def split(
     if stratify and y.ndim != 1:
         raise ValueError(f"y must hold one class for each sample, got shape {y.shape}; say stratify=False")
     held_out = min(max(round(samples * validation_fraction), 1), samples - 1)
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(_checked_seed(seed))
     groups = _by_class(y) if stratify else [np.arange(samples)]
     validation = np.zeros(samples, bool)
     for members, count in zip(groups, _shares([len(g) for g in groups], held_out), strict=True):
         validation[rng.choice(members, count, replace=False)] = True
     return Part(X[~validation], y[~validation]), Part(X[validation], y[validation])
+
+
+def _checked_seed(seed: Any) -> Any:
+    if seed is None or isinstance(seed, np.random.Generator):
+        return seed
+    try:
+        number = operator.index(seed)
+    except TypeError:
+        raise TypeError(f"seed must be None or an int, got {seed!r}; pass 0 for the same parts every time") from None
+    if number < 0:
+        raise ValueError(f"seed must be 0 or more, got {seed!r}; pass 0 for the same parts every time")
+    return number
 
 
 def _by_class(y: NDArray[Any]) -> list[NDArray[np.intp]]:

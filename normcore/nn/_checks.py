@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import operator
+import sys
 from numbers import Real
 from typing import Any
 
@@ -14,28 +16,46 @@ Array = NDArray[Any]
 _PARAMETER_DTYPES = (np.dtype(np.float16), np.dtype(np.float32), np.dtype(np.float64))
 
 
-def as_size(value: Any, name: str, owner: str) -> int:
+def shown(value: Any) -> str:
+    """`value` in a message; Python refuses to print the digits of a very large int."""
+    return (
+        f"an int of {value.bit_length()} bits" if isinstance(value, int) and value.bit_length() > 128 else repr(value)
+    )
+
+
+def as_size(value: Any, name: str, owner: str = "") -> int:
     """`value` as a positive int."""
+    message = f"{owner}{': ' if owner else ''}{name} must be a positive int, got {shown(value)}."
     try:
         # bool is an int to Python, but Linear(True, 3) is always a slip.
         size = -1 if isinstance(value, (bool, np.bool_)) else operator.index(value)
     except TypeError:
-        raise TypeError(f"{owner}: {name} must be a positive int, got {value!r}.") from None
+        raise TypeError(message) from None
     if size < 1:
-        raise ValueError(f"{owner}: {name} must be a positive int, got {value!r}.")
+        raise ValueError(message)
     return size
+
+
+def check_fits_memory(owner: str, **sizes: int) -> None:
+    """An array of these sizes must be one that NumPy can describe; whether there is the memory is seen later."""
+    if math.prod(sizes.values()) * 8 > sys.maxsize:
+        given = ", ".join(f"{name}={shown(size)}" for name, size in sizes.items())
+        raise ValueError(f"{owner}: {given} makes an array that no memory can hold; choose a smaller layer.")
 
 
 def as_number(value: Any, name: str, owner: str, interval: str) -> float:
     """`value` as a finite float inside `interval`, written as in mathematics: "[0, 1)", "(0, inf)"."""
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, Real):
         raise TypeError(f"{owner}: {name} must be a number, got {value!r}.")
-    number = float(value)
+    try:
+        number = float(value)
+    except OverflowError:  # an int beyond float64
+        number = math.nan
     low, high = map(float, interval[1:-1].split(","))
     above = number > low or (interval[0] == "[" and number == low)
     below = number < high or (interval[-1] == "]" and number == high)
     if not (above and below):
-        raise ValueError(f"{owner}: {name} must be in {interval}, got {value!r}.")
+        raise ValueError(f"{owner}: {name} must be in {interval}, got {shown(value)}.")
     return number
 
 
@@ -97,3 +117,22 @@ def check_gradient_like(dy: Any, shape: tuple[int, ...], dtype: np.dtype[Any], o
             f"{owner}.backward: dy has shape {dy.shape}, but the last forward returned {shape}; "
             "pass the gradient with respect to that output."
         )
+
+
+def as_state(value: Any, shape: tuple[int, ...], dtype: np.dtype[Any], never_negative: bool = False) -> Array:
+    """`value`, from a state dict, as a new array of this shape and dtype, or an error that goes on after its name."""
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError("is a masked array, whose mask would be ignored; pass its filled(value)")
+    array = np.asarray(value)
+    if array.shape != shape:
+        raise ValueError(f"has shape {array.shape}, expected {shape}")
+    if array.dtype == object or not np.can_cast(array.dtype, dtype, "same_kind"):
+        raise TypeError(f"has dtype {array.dtype}, expected {dtype}")
+    with np.errstate(over="ignore"):
+        converted: Array = array.astype(dtype)
+    # NaN and infinity that are there already are a state like any other, if a sad one.
+    if dtype.kind == "f" and not np.array_equal(np.isfinite(converted), np.isfinite(array)):
+        raise ValueError(f"has values beyond {dtype}, such as {np.abs(array).max():g}")
+    if never_negative and (converted < 0).any():
+        raise ValueError(f"has negative values, such as {converted.min():g}")
+    return converted

@@ -9,7 +9,7 @@ from numpy.typing import DTypeLike
 
 from normcore.functional import batch_norm_backward, batch_norm_forward
 
-from ._checks import Array, as_float_dtype, as_input, as_number, as_size
+from ._checks import Array, as_float_dtype, as_input, as_number, as_size, check_fits_memory
 from .module import Module, Parameter
 
 
@@ -17,6 +17,7 @@ class _BatchNorm(Module):
     """What all ranks share. A subclass says which ranks it takes."""
 
     buffer_names = ("running_mean", "running_var", "num_batches_tracked")
+    _never_negative = ("running_var", "num_batches_tracked")
     _ranks: ClassVar[tuple[int, ...]]
     _layouts: ClassVar[str]
 
@@ -33,6 +34,7 @@ class _BatchNorm(Module):
     ) -> None:
         name = type(self).__name__
         self.num_features = as_size(num_features, "num_features", name)
+        check_fits_memory(name, num_features=self.num_features)
         self.eps = as_number(eps, "eps", name, "(0, inf)")
         self.momentum = None if momentum is None else as_number(momentum, "momentum", name, "[0, 1]")
         self.affine = bool(affine)

@@ -17,6 +17,11 @@ class Sequential(Module):
     *layers : Module
         Their names are "0", "1", ..., so the keys of the state dict are PyTorch's: "0.weight", "1.running_mean".
 
+    Notes
+    -----
+    Each layer checks its own input. When a later one refuses, batch norm layers before it have already taken the batch
+    into their running statistics, as in PyTorch. `Trainer.fit` tries the whole model on two rows first.
+
     Raises
     ------
     TypeError

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import DTypeLike
 
-from ._checks import Array
+from ._checks import Array, shown
 
 RandomState: TypeAlias = int | np.random.Generator | None
 
@@ -44,7 +44,7 @@ def as_generator(rng: Any, name: str = "rng") -> np.random.Generator:
     except TypeError:
         raise TypeError(f"{name} must be None, an int or a numpy.random.Generator, got {type(rng).__name__}.") from None
     if seed < 0:
-        raise ValueError(f"{name} must not be negative, got {seed}.")
+        raise ValueError(f"{name} must not be negative, got {shown(seed)}.")
     return np.random.default_rng(seed)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from . import init
-from ._checks import Array, as_float_dtype, as_input, as_size, check_gradient_like
+from ._checks import Array, as_float_dtype, as_input, as_size, check_fits_memory, check_gradient_like
 from .module import Module, Parameter
 
 
@@ -54,6 +54,7 @@ class Linear(Module):
     ) -> None:
         self.in_features = as_size(in_features, "in_features", "Linear")
         self.out_features = as_size(out_features, "out_features", "Linear")
+        check_fits_memory("Linear", in_features=self.in_features, out_features=self.out_features)
         dtype = as_float_dtype(dtype, "Linear")
         rng = init.as_generator(rng)
         bound = init.linear_bound(self.in_features)

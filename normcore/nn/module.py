@@ -7,7 +7,7 @@ from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
 
-from ._checks import Array, as_input
+from ._checks import Array, as_input, as_state
 
 _Self = TypeVar("_Self", bound="Module")
 
@@ -90,6 +90,7 @@ class Module:
     """
 
     buffer_names: ClassVar[tuple[str, ...]] = ()
+    _never_negative: ClassVar[tuple[str, ...]] = ()  # of the buffers
     training: bool = True
     _saved: Any = None
 
@@ -207,9 +208,9 @@ class Module:
         ----------
         state_dict : mapping of str to array
             Anything `np.asarray` takes will do, such as the tensors of a PyTorch state dict on the CPU. Values are
-            converted to the dtype that the module has.
+            converted to the dtype that the module has, and have to fit into it.
         strict : bool
-            Whether a missing or unexpected key is an error. A wrong shape or kind always is.
+            Whether a missing or unexpected key is an error. A wrong shape, kind or value always is.
 
         Returns
         -------
@@ -235,11 +236,16 @@ class Module:
         if strict and unexpected:
             problems.append(f"unexpected keys: {', '.join(unexpected)}")
 
+        never_negative = {
+            f"{prefix}.{name}" if prefix else name
+            for prefix, module in self.named_modules()
+            for name in module._never_negative
+        }
         new: dict[str, Array] = {}
         for name, target in own.items():
             if name in state_dict:
                 try:
-                    new[name] = _as_like(state_dict[name], target)
+                    new[name] = as_state(state_dict[name], target.shape, target.dtype, name in never_negative)
                 except (TypeError, ValueError, RuntimeError) as error:
                     problems.append(f"{name}: {error}")
         if problems:
@@ -267,13 +273,3 @@ class Module:
         head = f"{type(self).__name__}({self.extra_repr()}"
         lines = [f"({name}): {child!r}".replace("\n", "\n  ") for name, child in self.named_children()]
         return head + "".join(f"\n  {line}" for line in lines) + ("\n)" if lines else ")")
-
-
-def _as_like(value: Any, target: Array) -> Array:
-    """`value` as an array of the shape and dtype of `target`, or an error that says what it is instead."""
-    array = np.asarray(value)
-    if array.shape != target.shape:
-        raise ValueError(f"has shape {array.shape}, expected {target.shape}")
-    if array.dtype == object or not np.can_cast(array.dtype, target.dtype, "same_kind"):
-        raise TypeError(f"has dtype {array.dtype}, expected {target.dtype}")
-    return array.astype(target.dtype)

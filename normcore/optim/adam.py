@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 
 from normcore.nn import Parameter
 from normcore.nn._checks import Array, as_number
 
-from .optimizer import Optimizer
+from .optimizer import Optimizer, State
 
 
 class Adam(Optimizer):
@@ -38,6 +37,8 @@ class Adam(Optimizer):
         v = beta2 * v + (1 - beta2) * g**2
         p = p - lr / (1 - beta1**t) * m / (sqrt(v) / sqrt(1 - beta2**t) + eps)
 
+    For a float16 parameter m, v and the step are float32.
+
     Raises
     ------
     ValueError
@@ -48,6 +49,7 @@ class Adam(Optimizer):
 
     option_names = ("betas", "eps", "weight_decay")
     state_names = ("step", "exp_avg", "exp_avg_sq")
+    _never_negative = ("exp_avg_sq",)
 
     def __init__(
         self,
@@ -66,7 +68,7 @@ class Adam(Optimizer):
         self.weight_decay = as_number(weight_decay, "weight_decay", "Adam", "[0, inf)")
         super().__init__(params, lr)
 
-    def _update(self, data: Array, grad: Array, state: dict[str, Any], a: Array, b: Array) -> None:
+    def _update(self, data: Array, grad: Array, state: State, a: Array, b: Array) -> None:
         if not state:
             state.update(step=0, exp_avg=np.zeros_like(data), exp_avg_sq=np.zeros_like(data))
         beta1, beta2 = self.betas

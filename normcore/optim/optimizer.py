@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import accumulate, pairwise
 from typing import Any, ClassVar
 
 import numpy as np
 
 from normcore.nn import Module, Parameter
-from normcore.nn._checks import Array, as_number
+from normcore.nn._checks import Array, as_number, as_state, shown
+
+State = dict[str, Any]  # what is kept for a parameter: arrays of its shape, and "step", an int
+
+_TOGETHER = 1 << 15  # values: about what stays in cache. A larger parameter is a group of its own
 
 
 class Optimizer:
     """Base class. An optimiser of your own has `_update`, and names its options and state arrays.
+
+    Small parameters are laid end to end and stepped as one array, because calls on them cost more than arithmetic.
+    float16 parameters are stepped, and their state is kept, in float32: Adam's eps is 0 in float16.
 
     Parameters
     ----------
@@ -39,6 +47,7 @@ class Optimizer:
     # shape, and "step", an int.
     option_names: ClassVar[tuple[str, ...]] = ()
     state_names: ClassVar[tuple[str, ...]] = ()
+    _never_negative: ClassVar[tuple[str, ...]] = ()  # of the state
 
     def __init__(self, params: Iterable[Parameter], lr: float) -> None:
         name = type(self).__name__
@@ -65,8 +74,7 @@ class Optimizer:
         if len({id(param) for param in self.params}) != len(self.params):
             raise ValueError(f"{name}: params holds the same Parameter twice; pass each one once.")
         self.lr = lr
-        self.state: list[dict[str, Any]] = [{} for _ in self.params]
-        self._scratch = _scratch_pairs(self.params)
+        self._groups = _grouped(self.params, [{} for _ in self.params])
 
     @property
     def lr(self) -> float:
@@ -85,19 +93,47 @@ class Optimizer:
         ValueError
             If a gradient has another shape than its parameter. No parameter has been changed then.
         """
+        complete = True
         for param in self.params:
-            if param.grad is not None and param.grad.shape != param.data.shape:
+            grad = param.grad
+            if grad is None:
+                complete = False
+            elif grad.shape != param.data.shape:
                 raise ValueError(
                     f"{type(self).__name__}.step: a parameter of shape {param.data.shape} has a grad of shape "
-                    f"{param.grad.shape}; set grad to an array of the shape of data."
+                    f"{grad.shape}; set grad to an array of the shape of data."
                 )
-        for param, state, (a, b) in zip(self.params, self.state, self._scratch, strict=True):
-            if param.grad is not None:
-                self._update(param.data, param.grad, state, a, b)
+        if not complete:
+            self._part_from_those_without_gradient()
+        for group in self._groups:
+            if complete or group.params[0].grad is not None:
+                data, grad = group.gather()
+                self._update(data, grad, group.state, group.a, group.b)
+                group.scatter()
 
-    def _update(self, data: Array, grad: Array, state: dict[str, Any], a: Array, b: Array) -> None:
-        """Change `data` in place. `grad` must be left alone; `a` and `b` are scratch arrays of its shape."""
+    def _update(self, data: Array, grad: Array, state: State, a: Array, b: Array) -> None:
+        """Change `data` in place, element by element: it may be several parameters laid end to end.
+
+        `grad` must be left alone; `a` and `b` are scratch arrays of its shape.
+        """
         raise NotImplementedError
+
+    def _part_from_those_without_gradient(self) -> None:
+        """See to it that in each group all parameters have a gradient, or none has."""
+        if all(len({param.grad is None for param in group.params}) == 1 for group in self._groups):
+            return
+        states = self._states()
+        parts: tuple[list[int], list[int]] = [], []
+        for i, param in enumerate(self.params):
+            parts[param.grad is None].append(i)
+        self._groups = [
+            group for part in parts for group in _grouped([self.params[i] for i in part], [states[i] for i in part])
+        ]
+
+    def _states(self) -> list[State]:
+        """Copies of what is kept for each parameter."""
+        kept = {id(param): state for group in self._groups for param, state in group.states()}
+        return [kept[id(param)] for param in self.params]
 
     def zero_grad(self) -> None:
         """Set `grad` of all parameters to None. Not needed between steps, since `backward` sets gradients."""
@@ -113,11 +149,7 @@ class Optimizer:
             `{"state": {i: {...}}, "param_groups": [{"lr": ..., ..., "params": [0, 1, ...]}]}`, where i numbers the
             parameters. PyTorch's optimisers load it when the arrays are made tensors.
         """
-        state = {
-            i: {name: value.copy() if isinstance(value, np.ndarray) else value for name, value in entry.items()}
-            for i, entry in enumerate(self.state)
-            if entry
-        }
+        state = {i: entry for i, entry in enumerate(self._states()) if entry}
         group = {name: getattr(self, name) for name in ("lr", *self.option_names)}
         return {"state": state, "param_groups": [{**group, "params": list(range(len(self.params)))}]}
 
@@ -142,6 +174,10 @@ class Optimizer:
             raise ValueError(
                 f"{owner}: state_dict is for {len(numbers)} parameters, but this optimiser has {len(self.params)}."
             )
+        strangers = [number for number in entries if number not in numbers]
+        if strangers or len(set(numbers)) != len(numbers):
+            what = f"has state of parameter {strangers[0]}, but numbers" if strangers else "numbers"
+            raise ValueError(f"{owner}: state_dict {what} its parameters {numbers}; pass what state_dict() returned.")
         unsupported = [name for name in ("amsgrad", "maximize", "decoupled_weight_decay") if group.get(name)]
         missing = [name for name in ("lr", *self.option_names) if name not in group]
         if unsupported or missing:
@@ -150,16 +186,16 @@ class Optimizer:
         options = {name: group[name] for name in ("lr", *self.option_names)}
         # Building a second optimiser checks the options by the rules of the first.
         checked = type(self)(self.params, **options)
-        state = [
+        states = [
             self._load_entry(owner, i, param, entries.get(number, {}))
             for i, (number, param) in enumerate(zip(numbers, self.params, strict=True))
         ]
         for name in options:
             setattr(self, name, getattr(checked, name))
-        self.state = state
+        self._groups = _grouped(self.params, states)
 
-    def _load_entry(self, owner: str, i: int, param: Parameter, entry: dict[str, Any]) -> dict[str, Any]:
-        loaded: dict[str, Any] = {}
+    def _load_entry(self, owner: str, i: int, param: Parameter, entry: State) -> State:
+        loaded: State = {}
         for name, value in entry.items():
             if value is None:  # PyTorch's SGD without momentum
                 continue
@@ -169,14 +205,12 @@ class Optimizer:
                     f"pass the state of {type(self).__name__}."
                 )
             if name == "step":
-                loaded[name] = int(value)
-            else:
-                array = np.asarray(value).astype(param.dtype)  # always a copy; also of a tensor
-                if array.shape != param.shape:
-                    raise ValueError(
-                        f"{owner}: {name} of parameter {i} has shape {array.shape}, expected {param.shape}."
-                    )
-                loaded[name] = array
+                loaded[name] = _as_step(value, f"{owner}: step of parameter {i}")
+                continue
+            try:
+                loaded[name] = as_state(value, param.shape, _working_dtype(param), name in self._never_negative)
+            except (TypeError, ValueError, RuntimeError) as error:
+                raise ValueError(f"{owner}: {name} of parameter {i} {error}.") from None
         absent = [name for name in self.state_names if name not in loaded]
         if loaded and absent:
             raise ValueError(
@@ -184,17 +218,99 @@ class Optimizer:
             )
         return loaded
 
+    def __getstate__(self) -> dict[str, Any]:
+        # The arrays of a group are views of shared memory, which neither a pickle nor deepcopy would keep so.
+        return {**{name: value for name, value in vars(self).items() if name != "_groups"}, "_groups": self._states()}
+
+    def __setstate__(self, attributes: dict[str, Any]) -> None:
+        vars(self).update(attributes)
+        self._groups = _grouped(self.params, attributes["_groups"])
+
     def __repr__(self) -> str:
         options = ", ".join(f"{name}={getattr(self, name)!r}" for name in ("lr", *self.option_names))
         return f"{type(self).__name__}({len(self.params)} parameters, {options})"
 
 
-def _scratch_pairs(params: list[Parameter]) -> list[tuple[Array, Array]]:
-    """Two scratch arrays for each parameter. All share the memory of the largest, which so stays in cache."""
-    size = max(param.data.size for param in params)
-    memory = {dtype: np.empty((2, size), dtype) for dtype in {param.dtype for param in params}}
-    pairs = []
-    for param in params:
-        first, second = memory[param.dtype][:, : param.data.size]
-        pairs.append((first.reshape(param.shape), second.reshape(param.shape)))
-    return pairs
+class _Group:
+    """Parameters of one dtype that have always stepped together, and their state: a single array for each name."""
+
+    def __init__(self, params: Sequence[Parameter], states: Sequence[State], memory: Array) -> None:
+        self.params = params
+        ends = list(accumulate((param.data.size for param in params), initial=0))
+        self._slices = [slice(start, stop) for start, stop in pairwise(ends)]
+        # A parameter alone, unless float16, is stepped where it is.
+        self._alone = len(params) == 1 and params[0].dtype == memory.dtype
+        shape = params[0].shape if self._alone else (ends[-1],)
+        self.a, self.b, self._data, self._grad = (row[: ends[-1]].reshape(shape) for row in memory)
+        self._views = [self._data.reshape(-1)[part].reshape(param.shape) for param, part in self._pairs()]
+        self.state: State = {}
+        for name, value in states[0].items():
+            if isinstance(value, np.ndarray):
+                value = np.concatenate([state[name] for state in states], axis=None).reshape(shape)
+            self.state[name] = value
+
+    def _pairs(self) -> Iterable[tuple[Parameter, slice]]:
+        return zip(self.params, self._slices, strict=True)
+
+    def gather(self) -> tuple[Array, Array]:
+        """Values and gradients of all parameters."""
+        if self._alone:
+            (param,) = self.params
+            assert param.grad is not None
+            return param.data, param.grad
+        np.concatenate([param.data for param in self.params], axis=None, out=self._data)
+        np.concatenate([param.grad for param in self.params], axis=None, out=self._grad)
+        return self._data, self._grad
+
+    def scatter(self) -> None:
+        """Put the values back into the parameters."""
+        if not self._alone:
+            for param, view in zip(self.params, self._views, strict=True):
+                param.data[...] = view
+
+    def states(self) -> Iterable[tuple[Parameter, State]]:
+        """Copies of the state of each parameter."""
+        for param, part in self._pairs():
+            state = self.state.copy()
+            for name, value in state.items():
+                if isinstance(value, np.ndarray):
+                    state[name] = value.reshape(-1)[part].reshape(param.shape).copy()
+            yield param, state
+
+
+def _grouped(params: Sequence[Parameter], states: Sequence[State]) -> list[_Group]:
+    """The parameters in groups: of one dtype, with the same count of steps, and not too large together."""
+    groups: list[list[int]] = []
+    last: dict[Any, tuple[list[int], int]] = {}  # of each kind, and its size
+    for i, (param, state) in enumerate(zip(params, states, strict=True)):
+        kind = param.dtype, *((name, None if isinstance(v, np.ndarray) else v) for name, v in state.items())
+        group, size = last.get(kind, ([], 0))
+        if not group or size + param.data.size > _TOGETHER:
+            group, size = [], 0
+            groups.append(group)
+        group.append(i)
+        last[kind] = group, size + param.data.size
+    largest: dict[np.dtype[Any], int] = {}
+    for group in groups:
+        dtype = _working_dtype(params[group[0]])
+        largest[dtype] = max(largest.get(dtype, 0), sum(params[i].data.size for i in group))
+    # All groups of a dtype share the memory of the largest, which so stays in cache.
+    memory = {dtype: np.empty((4, size), dtype) for dtype, size in largest.items()}
+    return [
+        _Group([params[i] for i in group], [states[i] for i in group], memory[_working_dtype(params[group[0]])])
+        for group in groups
+    ]
+
+
+def _working_dtype(param: Parameter) -> np.dtype[Any]:
+    return np.dtype(np.float32) if param.dtype.itemsize < 4 else param.dtype
+
+
+def _as_step(value: Any, what: str) -> int:
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError, RuntimeError):
+        number = -1.0
+    if not number.is_integer() or not 0 <= number <= 2**53:
+        raise ValueError(f"{what} must be a whole number from 0 to 2**53, got {shown(value)}.")
+    return int(number)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 
 from normcore.nn import Parameter
 from normcore.nn._checks import Array, as_number
 
-from .optimizer import Optimizer
+from .optimizer import Optimizer, State
 
 
 class SGD(Optimizer):
@@ -73,7 +72,7 @@ class SGD(Optimizer):
             )
         super().__init__(params, lr)
 
-    def _update(self, data: Array, grad: Array, state: dict[str, Any], a: Array, b: Array) -> None:
+    def _update(self, data: Array, grad: Array, state: State, a: Array, b: Array) -> None:
         direction = grad
         if self.weight_decay:
             np.multiply(data, self.weight_decay, out=a)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -126,29 +126,40 @@ class StudyResult:
         content = {**asdict(self), "goal": self.goal, "conclusion": self.conclusion}
         return json.dumps(_finite(content), indent=2, allow_nan=False) + "\n"
 
+    def _loss_format(self) -> Callable[[float], str]:
+        """Losses with as many decimals as give the smallest one of the epochs three digits."""
+        losses = [loss for arm in self.arms for key in ("loss", "val_loss") for loss in arm.history[key]]
+        smallest = min((loss for loss in losses if math.isfinite(loss) and loss > 0), default=1.0)
+        decimals = min(max(4, 2 - math.floor(math.log10(smallest))), 8)
+        return lambda loss: f"{loss:.{decimals}f}" if abs(loss) < 1e5 else format_value(loss)
+
     def _epochs(self) -> list[str]:
         names = [arm.name for arm in self.arms]
         width = max(8, *map(len, names))
         group = width * len(names) + 2 * (len(names) - 1)
-        head = " " * 5 + "".join(f"   {title:^{group}}" for _, title in _COLUMNS)
-        lines = [head.rstrip(), "epoch" + ("   " + "  ".join(f"{name:>{width}}" for name in names)) * len(_COLUMNS)]
+        loss = self._loss_format()
+        titles = [*(title for _, title in _COLUMNS), "seconds"]
+        head = " " * 5 + "".join(f"   {title:^{group}}" for title in titles)
+        lines = [head.rstrip(), "epoch" + ("   " + "  ".join(f"{name:>{width}}" for name in names)) * len(titles)]
         for epoch in range(len(self.arms[0].history["loss"])):
             cells = [
-                "  ".join(f"{format_value(arm.history[key][epoch]):>{width}}" for arm in self.arms)
-                for key, _ in _COLUMNS
+                [shown(arm.history[key][epoch]) for arm in self.arms]
+                for (key, _), shown in zip(_COLUMNS, (loss, loss, format_value, format_value), strict=True)
             ]
-            lines.append("   ".join([f"{epoch + 1:>5}", *cells]))
+            cells.append([f"{arm.seconds[epoch]:.3f}" for arm in self.arms])
+            pairs = ["  ".join(f"{cell:>{width}}" for cell in pair) for pair in cells]
+            lines.append("   ".join([f"{epoch + 1:>5}", *pairs]))
         return lines
 
     def _summary(self) -> list[str]:
-        arms = self.arms
+        arms, loss_format = self.arms, self._loss_format()
         rows = [["", *(arm.name for arm in arms)]]
         for loss in _LOSSES:
             if any(arm.epochs_to(loss) for arm in arms):
                 rows.append([f"epochs (time) to training loss {loss:g}", *(_reached(arm, loss) for arm in arms)])
         rows.append(["seconds for all epochs", *(f"{sum(arm.seconds):.2f} s" for arm in arms)])
         for lr in arms[0].tried:
-            cells = [f"{format_value(arm.tried[lr])}{' *' if lr == arm.lr else '  '}" for arm in arms]
+            cells = [f"{loss_format(arm.tried[lr])}{' *' if lr == arm.lr else '  '}" for arm in arms]
             rows.append([f"last training loss at learning rate {lr:g}", *cells])
         rows.append(["norm layers ran on", *(", ".join(arm.kernels) or "none" for arm in arms)])
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

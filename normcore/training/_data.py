@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from typing import Any
 
 import numpy as np
@@ -12,17 +11,6 @@ from normcore.nn._checks import Array
 
 # Rows are looked at in blocks of about this many values, so that a memory-mapped X is not read into memory at once.
 _BLOCK = 1 << 20
-
-
-def check_count(value: Any, name: str) -> int:
-    """`value` as a positive int."""
-    try:
-        count = -1 if isinstance(value, (bool, np.bool_)) else operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} must be a positive int, got {value!r}.") from None
-    if count < 1:
-        raise ValueError(f"{name} must be a positive int, got {value!r}.")
-    return count
 
 
 def check_inputs(X: ArrayLike, name: str = "X") -> Array:
@@ -53,14 +41,23 @@ def check_pair(X: ArrayLike, y: ArrayLike, names: tuple[str, str] = ("X", "y")) 
     return X, y
 
 
-def check_finite(array: Array, name: str) -> None:
-    """No NaN and no infinity, which one batch would spread to all parameters and running statistics."""
+def check_finite(array: Array, name: str, dtype: np.dtype[Any] | None = None) -> None:
+    """No NaN and no infinity, also once converted to `dtype`: one batch would spread it to the whole model."""
     if array.dtype.kind != "f":
         return
     rows = max(1, _BLOCK // max(1, array[:1].size))
     for start in range(0, len(array), rows):
-        if not np.isfinite(array[start : start + rows]).all():
+        block = array[start : start + rows]
+        if not np.isfinite(block).all():
             raise ValueError(f"{name} has NaN or infinite values; remove those rows or fill them in.")
+        if dtype is not None and dtype.itemsize < block.itemsize:
+            with np.errstate(over="ignore"):
+                fits = np.isfinite(block.astype(dtype)).all()
+            if not fits:
+                raise ValueError(
+                    f"{name} has values beyond {dtype}, such as {np.abs(block).max():.3g}, and the model is {dtype}; "
+                    f"scale {name}, or make the model with dtype=np.{array.dtype}."
+                )
 
 
 def batch_bounds(rows: int, batch_size: int) -> list[tuple[int, int]]:

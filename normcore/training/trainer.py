@@ -10,13 +10,14 @@ from typing import Any, Protocol, cast
 import numpy as np
 from numpy.typing import ArrayLike
 
-from normcore.nn import CrossEntropyLoss, Module, MSELoss
-from normcore.nn._checks import Array
+from normcore._dispatch import asked_for
+from normcore.nn import CrossEntropyLoss, Loss, Module, MSELoss
+from normcore.nn._checks import Array, as_size
 from normcore.nn.init import RandomState, as_generator
 from normcore.optim import Adam, Optimizer
 
 from . import metrics as _metrics
-from ._data import batch_bounds, check_count, check_finite, check_inputs, check_pair
+from ._data import batch_bounds, check_finite, check_inputs, check_pair
 from .callback import Callback
 from .history import History
 from .progress import Progress
@@ -121,13 +122,13 @@ class Trainer:
         Parameters
         ----------
         X : array of shape (N, ...)
-            Floating point and finite.
+            Floating point and finite, also in the model's dtype.
         y : array with N rows
             What the loss takes: for cross-entropy, integer classes.
         epochs, batch_size : int
             How many times to go through the rows, and how many to take in a step.
         validation_data : pair (X, y), optional
-            Evaluated in evaluation mode after every epoch, under the names "val_loss", ...
+            As X and y. Evaluated in evaluation mode after every epoch, under the names "val_loss", ...
         seed : None, int or numpy.random.Generator
             For the order of the rows. The same seed and starting values give the same bits.
         shuffle : bool
@@ -151,11 +152,10 @@ class Trainer:
         KeyboardInterrupt
             Passed on after tidying up: the model is usable, and `trainer.history` holds the finished epochs.
         """
-        epochs = check_count(epochs, "epochs")
-        batch_size = check_count(batch_size, "batch_size")
+        epochs = as_size(epochs, "epochs")
+        batch_size = as_size(batch_size, "batch_size")
         X, y = check_pair(X, y)
-        check_finite(X, "X")
-        check_finite(y, "y")
+        self._check_finite(X, y)
         y = self._check_fit(X, y)
         if validation_data is not None:
             validation_data = self._check_validation(validation_data, X)
@@ -212,7 +212,7 @@ class Trainer:
         ValueError, TypeError
             If data or arguments do not fit each other or the model.
         """
-        batch_size = check_count(batch_size, "batch_size")
+        batch_size = as_size(batch_size, "batch_size")
         X, y = check_pair(X, y)
         y = self._check_fit(X, y)
         return self._evaluate(X, y, batch_size)
@@ -239,7 +239,7 @@ class Trainer:
         ValueError, TypeError
             If X does not fit the model.
         """
-        batch_size = check_count(batch_size, "batch_size")
+        batch_size = as_size(batch_size, "batch_size")
         X = check_inputs(X)
         dtype = self._dtype(X)
         outputs: Array | None = None
@@ -294,8 +294,15 @@ class Trainer:
                 self._add(totals, logs, stop - start)
         return {name: total / len(X) for name, total in totals.items()}
 
+    def _check_finite(self, X: Array, y: Array, names: tuple[str, str] = ("X", "y")) -> None:
+        dtype = self._dtype(X)
+        check_finite(X, names[0], dtype)
+        # Ours convert the target; what a loss of somebody else's does with it is its own affair.
+        check_finite(y, names[1], dtype if isinstance(self.loss, Loss) else None)
+
     def _check_fit(self, X: Array, y: Array, names: tuple[str, str] = ("X", "y")) -> Array:
         """Try two rows in evaluation mode, which changes nothing, and let the loss look at all targets."""
+        asked_for()  # raises for a wrong NORMCORE_BACKEND, which is no fault of X
         try:
             with _mode(self.model, training=False):
                 output = self.model(_as_batch(X[:2], self._dtype(X)))
@@ -331,6 +338,7 @@ class Trainer:
             raise ValueError(
                 f"validation_data's X has rows of shape {Xv.shape[1:]}, but X has rows of shape {X.shape[1:]}."
             )
+        self._check_finite(Xv, yv, names)
         return Xv, self._check_fit(Xv, yv, names)
 
     def _dtype(self, X: Array) -> np.dtype[Any]:

@@ -120,9 +120,27 @@ class TestLinear:
             ),
             ({"dtype": None}, TypeError, "Linear: dtype must be float32, float64 or float16, got None."),
             ({"dtype": "nonsense"}, TypeError, "Linear: dtype must be float32, float64 or float16, got 'nonsense'."),
+            (
+                {"in_features": 10**30},
+                ValueError,
+                "Linear: in_features=1000000000000000000000000000000, out_features=2 makes an array that no memory can "
+                "hold; choose a smaller layer.",
+            ),
+            (
+                {"out_features": 10**5000},
+                ValueError,
+                "Linear: in_features=3, out_features=an int of 16610 bits makes an array that no memory can "
+                "hold; choose a smaller layer.",
+            ),
+            (
+                {"in_features": -(10**5000)},
+                ValueError,
+                "Linear: in_features must be a positive int, got an int of 16610 bits.",
+            ),
             ({"rng": "x"}, TypeError, "rng must be None, an int or a numpy.random.Generator, got str."),
             ({"rng": True}, TypeError, "rng must be None, an int or a numpy.random.Generator, got bool."),
             ({"rng": -1}, ValueError, "rng must not be negative, got -1."),
+            ({"rng": -(10**5000)}, ValueError, "rng must not be negative, got an int of 16610 bits."),
         ],
     )
     def test_wrong_arguments(self, arguments, error, message):
@@ -397,6 +415,13 @@ class TestBatchNorm:
     [
         ({"num_features": 0}, ValueError, "BatchNorm1d: num_features must be a positive int, got 0."),
         ({"num_features": 1.5}, TypeError, "BatchNorm1d: num_features must be a positive int, got 1.5."),
+        (
+            {"num_features": 2**62},
+            ValueError,
+            "BatchNorm1d: num_features=4611686018427387904 makes an array that no memory can hold; choose a smaller "
+            "layer.",
+        ),
+        ({"eps": 10**400}, ValueError, "BatchNorm1d: eps must be in (0, inf), got an int of 1329 bits."),
         ({"eps": 0}, ValueError, "BatchNorm1d: eps must be in (0, inf), got 0."),
         ({"eps": math.nan}, ValueError, "BatchNorm1d: eps must be in (0, inf), got nan."),
         ({"eps": math.inf}, ValueError, "BatchNorm1d: eps must be in (0, inf), got inf."),

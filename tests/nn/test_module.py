@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import copy
 import pickle
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -198,6 +199,31 @@ class TestStateDict:
         for name, value in model.state_dict().items():
             np.testing.assert_array_equal(value, before[name])
 
+    @pytest.mark.parametrize(
+        ("name", "value", "problem"),
+        [
+            ("0.bias", np.ma.zeros(4), "is a masked array, whose mask would be ignored; pass its filled(value)"),
+            ("0.bias", np.array([1, 2, -1e300, 3]), "has values beyond float32, such as 1e+300"),
+            ("1.0.running_mean", [1e39, 0, 0, 0], "has values beyond float32, such as 1e+39"),
+            ("1.0.running_var", np.array([1, 2, 3, -0.5]), "has negative values, such as -0.5"),
+            ("1.0.num_batches_tracked", -3, "has negative values, such as -3"),
+            ("0.bias", np.array(list("abcd")), "has dtype <U1, expected float32"),
+        ],
+    )
+    def test_values_that_do_not_fit_are_refused(self, name, value, problem):
+        model = trained_net()
+        before = model.state_dict()
+        with pytest.raises(ValueError, match=re.escape(f"nothing was loaded; {name}: {problem}.")):
+            model.load_state_dict({**net(seed=9).state_dict(), name: value})
+        for key, array in model.state_dict().items():
+            np.testing.assert_array_equal(array, before[key])
+
+    def test_infinities_and_nans_of_a_diverged_model_are_loaded(self):
+        values = np.array([np.nan, np.inf, -np.inf, 1.0])
+        model = trained_net()
+        model.load_state_dict({"0.bias": values, "1.0.running_var": np.abs(values)}, strict=False)
+        np.testing.assert_array_equal(model[0].bias.data, values)
+
     def test_not_strict_passes_over_keys_but_not_shapes(self):
         model = trained_net()
         result = model.load_state_dict({"0.bias": np.full(4, 3.0), "x": 1}, strict=False)
@@ -258,7 +284,7 @@ class TestImports:
     ALLOWED: ClassVar = {
         "nn": {"normcore.functional"},
         "optim": {"normcore.nn"},
-        "training": {"normcore.nn", "normcore.optim"},
+        "training": {"normcore.nn", "normcore.optim", "normcore._dispatch"},
     }
 
     @pytest.mark.parametrize("folder", ALLOWED)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 import re
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -228,6 +229,35 @@ class TestStateDict:
             ),
             (lambda s: s["state"][1].pop("exp_avg_sq"), "state of parameter 1 has no exp_avg_sq; "),
             (lambda s: s["state"][1].pop("step"), "state of parameter 1 has no step; "),
+            (lambda s: s["state"][1].update(step=-3), "step of parameter 1 must be a whole number from 0 to 2**53"),
+            (lambda s: s["state"][1].update(step=1.5), "step of parameter 1 must be a whole number from 0 to 2**53"),
+            (lambda s: s["state"][1].update(step="two"), "from 0 to 2**53, got 'two'."),
+            (lambda s: s["state"][1].update(step=10**5000), "from 0 to 2**53, got an int of 16610 bits."),
+            (
+                lambda s: s["state"][1].update(exp_avg=np.array(list("abcd"))),
+                "exp_avg of parameter 1 has dtype <U1, expected float64.",
+            ),
+            (
+                lambda s: s["state"][1].update(exp_avg=np.ma.zeros(4)),
+                "exp_avg of parameter 1 is a masked array, whose mask would be ignored; pass its filled(value).",
+            ),
+            (
+                lambda s: s["state"][1].update(exp_avg_sq=np.array([1.0, -2, 3, 4])),
+                "exp_avg_sq of parameter 1 has negative values, such as -2.",
+            ),
+            (
+                lambda s: s["state"].update({7: s["state"][0]}),
+                "state_dict has state of parameter 7, but numbers its parameters [0, 1, 2]; pass what state_dict() ret",
+            ),
+            (
+                lambda s: (
+                    s["param_groups"][0].update(
+                        params=[0, 1, 1],
+                    )
+                    or s["state"].pop(2)
+                ),
+                "state_dict numbers its parameters [0, 1, 1]; ",
+            ),
         ],
     )
     def test_what_does_not_fit_is_refused_and_nothing_changed(self, change, message):
@@ -241,6 +271,16 @@ class TestStateDict:
         for i, entry in before["state"].items():
             for name, value in entry.items():
                 np.testing.assert_array_equal(after["state"][i][name], value)
+
+    def test_what_does_not_fit_into_the_dtype_is_refused(self):
+        params = parameters(dtype=np.float32)
+        optimizer = Adam(params)
+        set_gradients(params, 0)
+        optimizer.step()
+        state = optimizer.state_dict()
+        state["state"][1]["exp_avg"] = np.array([0, 1, -1e300, 2])
+        with pytest.raises(ValueError, match=r"exp_avg of parameter 1 has values beyond float32, such as 1e\+300\.$"):
+            optimizer.load_state_dict(state)
 
     def test_of_another_optimizer(self):
         with pytest.raises(ValueError, match=r"^Adam.load_state_dict: state_dict has no betas; pass one of Adam\.$"):
@@ -261,6 +301,8 @@ class TestArguments:
         [
             (SGD, {"lr": -1}, ValueError, "SGD: lr must be in [0, inf), got -1."),
             (Adam, {"lr": np.inf}, ValueError, "Adam: lr must be in [0, inf), got inf."),
+            (SGD, {"lr": 10**400}, ValueError, "SGD: lr must be in [0, inf), got an int of 1329 bits."),
+            (Adam, {"eps": -(10**5000)}, ValueError, "Adam: eps must be in [0, inf), got an int of 16610 bits."),
             (SGD, {"lr": "fast"}, TypeError, "SGD: lr must be a number, got 'fast'."),
             (SGD, {"lr": True}, TypeError, "SGD: lr must be a number, got True."),
             (SGD, {"momentum": -0.1}, ValueError, "SGD: momentum must be in [0, inf), got -0.1."),
@@ -360,3 +402,95 @@ def test_an_optimizer_of_ones_own():
     np.testing.assert_array_equal(p.data, [-0.5, 0.5])
     with pytest.raises(NotImplementedError):
         Optimizer([p], lr=0.1).step()
+
+
+class TestTogether:
+    """Small parameters are stepped as one array; nobody can tell."""
+
+    KINDS: ClassVar = [(SGD, {"momentum": 0.9, "nesterov": True, "weight_decay": 0.1}), (Adam, {"weight_decay": 0.1})]
+
+    @pytest.mark.parametrize(("kind", "options"), KINDS)
+    @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+    def test_the_same_bits_as_alone(self, kind, options, dtype):
+        shapes = [(4, 3), (4,), (), (1 << 15, 2), (5, 2), (0, 3)]
+        rng = np.random.default_rng(0)
+        starts = [np.asarray(rng.normal(size=shape), dtype) for shape in shapes]
+        starts[4] = np.asfortranarray(starts[4])
+        together, alone = ([Parameter(start.copy(order="K")) for start in starts] for _ in range(2))
+        optimizers = [kind(together, **options)], [kind([p], **options) for p in alone]
+        for step in range(8):
+            missing = {3: {1}, 4: {1, 2}, 6: {0, 3}}.get(step, set())
+            for i, shape in enumerate(shapes):
+                grad = np.asarray(rng.normal(size=shape), dtype)
+                together[i].grad = alone[i].grad = None if i in missing else grad
+            for optimizer in (*optimizers[0], *optimizers[1]):
+                optimizer.step()
+            if step == 5:  # a copy goes on like the original
+                together, optimizers[0][:] = (lambda pair: (pair[0], [pair[1]]))(
+                    copy.deepcopy((together, optimizers[0][0]))
+                )
+        for i, (a, b) in enumerate(zip(together, alone, strict=True)):
+            np.testing.assert_array_equal(a.data, b.data, err_msg=str(i))
+        (state,) = (o.state_dict()["state"] for o in optimizers[0])
+        for i, optimizer in enumerate(optimizers[1]):
+            for name, value in optimizer.state_dict()["state"][0].items():
+                np.testing.assert_array_equal(state[i][name], value)
+
+    @pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda o: pickle.loads(pickle.dumps(o))])
+    def test_a_copy_is_independent(self, duplicate):
+        params = parameters()
+        optimizer = Adam(params)
+        set_gradients(params, 0)
+        optimizer.step()
+        twin = duplicate(optimizer)
+        before = [p.data.copy() for p in params]
+        set_gradients(twin.params, 1)
+        twin.step()
+        assert [p.data.tobytes() for p in params] == [b.tobytes() for b in before]
+        assert [entry["step"] for entry in optimizer.state_dict()["state"].values()] == [1, 1, 1]
+        assert [entry["step"] for entry in twin.state_dict()["state"].values()] == [2, 2, 2]
+
+
+class TestFloat16:
+    @cases
+    def test_formula(self, kind, formula, options):
+        params = parameters(dtype=np.float16)
+        starts, grads = [p.data.astype(np.float64) for p in params], []
+        optimizer = kind(params, lr=0.05, **options)
+        for step in range(6):
+            set_gradients(params, step)
+            grads.append([p.grad.astype(np.float64) for p in params])
+            optimizer.step()
+        for i, p in enumerate(params):
+            assert p.dtype == np.float16
+            expected = formula(starts[i], [g[i] for g in grads], 0.05, **options)
+            # Each of the six steps rounds a value below 4 once: by half of 2**-9 at the most.
+            np.testing.assert_allclose(p.data, expected, rtol=0, atol=6 * 2.0**-10)
+        for entry in optimizer.state_dict()["state"].values():
+            arrays = [value for value in entry.values() if isinstance(value, np.ndarray)]
+            assert all(value.dtype == np.float32 for value in arrays)
+
+    def test_a_zero_gradient_is_no_step(self):
+        p = Parameter(np.ones(3, np.float16))
+        optimizer = Adam([p])
+        for grad in (0.0, 1e-4):  # whose square is 0 in float16
+            p.grad = np.full(3, grad, np.float16)
+            optimizer.step()
+            assert np.isfinite(p.data).all()
+        assert (p.data < 1).all()
+
+    def test_state_goes_on_where_it_was(self):
+        straight = parameters(dtype=np.float16)
+        one = Adam(straight, lr=0.05)
+        for step in range(6):
+            set_gradients(straight, step)
+            one.step()
+            if step == 2:
+                second = [Parameter(p.data.copy()) for p in straight]
+                two = Adam(second)
+                two.load_state_dict(one.state_dict())
+            elif step > 2:
+                set_gradients(second, step)
+                two.step()
+        for a, b in zip(straight, second, strict=True):
+            np.testing.assert_array_equal(a.data, b.data)

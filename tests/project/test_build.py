@@ -42,8 +42,13 @@ def build(folder, **switches):
         k: v for k, v in environment.items() if k not in {"NORMCORE_NO_OPENMP", "NORMCORE_DEBUG"} - set(switches)
     }
     environment["PYTHONPATH"] = str(folder)
+    (folder / "normcore-study-digits").mkdir()  # what a study leaves behind
+    (folder / "normcore-study-digits" / "result.json").write_text("{}")
     outputs = []
-    for command in (["setup.py", "build_ext", "--inplace"], ["-W", "error", "-c", CODE]):
+    for command in (
+        ["setup.py", "build_ext", "--inplace", "build_py", "--build-lib", "wheel", "egg_info"],
+        ["-W", "error", "-c", CODE],
+    ):
         done = subprocess.run(
             [sys.executable, *command],
             cwd=folder,
@@ -59,6 +64,11 @@ def build(folder, **switches):
     return built.stdout + built.stderr, ran.stdout.split()
 
 
+def files(folder):
+    paths = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    return {path.as_posix() for path in paths if "__pycache__" not in path.parts}
+
+
 def test_switches_of_the_build(tmp_path):
     import numpy as np
 
@@ -66,6 +76,10 @@ def test_switches_of_the_build(tmp_path):
     log, (openmp, bounds, *sums) = build(tmp_path / "debug", NORMCORE_DEBUG="1", NORMCORE_NO_OPENMP="1")
     assert (openmp, bounds) == ("False", "True")
     assert "normcore is being built WITHOUT THREADS: NORMCORE_NO_OPENMP is set" in log
+    assert (tmp_path / "debug" / "normcore_cpu.egg-info" / "top_level.txt").read_text() == "normcore\n"
+    built = {name for name in files(tmp_path / "debug" / "wheel") if not name.endswith((".so", ".pyd"))}
+    wanted = (".py", ".pyi", ".typed", ".npz", ".txt")
+    assert built == {f"normcore/{name}" for name in files(ROOT / "normcore") if name.endswith(wanted)}
     # the same numbers as the build under test, to the bit: neither threads nor checks change a result
     x = np.random.default_rng(0).standard_normal((64, 6, 20, 20)).astype(np.float32)
     y, ctx = normcore.batch_norm_forward(x, np.ones(6))

@@ -6,6 +6,7 @@ import re
 
 import numpy as np
 import pytest
+from processes import python
 from tolerances import tol
 
 import normcore as nc
@@ -92,6 +93,13 @@ class TestFit:
         assert history["val_accuracy"][-1] > 0.8
         assert list(history) == ["loss", "accuracy", "val_loss", "val_accuracy"]
         assert all(len(values) == 15 for values in history.values())
+
+    def test_learns_in_float16(self):
+        X, y = data(300, dtype=np.float16)
+        model = MLP([4, 16, 3], seed=0, dtype=np.float16)
+        history = Trainer(model, Adam(model.parameters(), lr=0.01)).fit(X, y, epochs=15, seed=0).history
+        assert history["loss"][-1] < 0.5 * history["loss"][0]
+        assert all(np.isfinite(value).all() for value in model.state_dict().values())
 
     def test_learns_a_regression(self):
         X, _ = data(200, dtype=np.float64)
@@ -370,6 +378,27 @@ class TestRefusals:
                 "y has NaN or infinite values; remove those rows or fill them in.",
             ),
             (
+                {"X": np.where(np.eye(20, 4) > 0, 1e39, X.astype(float))},
+                ValueError,
+                "X has values beyond float32, such as 1e+39, and the model is float32; scale X, or make the model with "
+                "dtype=np.float64.",
+            ),
+            (
+                {"validation_data": (np.full((20, 4), np.nan), y)},
+                ValueError,
+                "validation_data's X has NaN or infinite values; remove those rows or fill them in.",
+            ),
+            (
+                {"validation_data": (X, np.full((20, 3), np.inf))},
+                ValueError,
+                "validation_data's y has NaN or infinite values; remove those rows or fill them in.",
+            ),
+            (
+                {"validation_data": (np.full((20, 4), -1e300), y)},
+                ValueError,
+                "validation_data's X has values beyond float32, such as 1e+300, and the model is float32; scale",
+            ),
+            (
                 {"X": X[:, :3]},
                 ValueError,
                 "X does not fit the model: Linear: x has shape (2, 3), but its last dimension must be",
@@ -446,6 +475,23 @@ class TestRefusals:
         X[299_999, 3] = np.nan
         with pytest.raises(ValueError, match="X has NaN"):
             trainer().fit(X, np.zeros(300_000, int))
+
+    def test_a_target_beyond_the_models_dtype(self):
+        t = Trainer(MLP([4, 1], seed=0), loss="mse")
+        before = state(t)
+        with pytest.raises(ValueError, match="y has values beyond float32, such as 1e\\+300, and the model is float32"):
+            t.fit(self.X, np.full((20, 1), 1e300))
+        assert state(t) == before
+
+    def test_a_wrong_backend_is_no_fault_of_the_data(self):
+        code = (
+            "import numpy as np, normcore as nc; X = np.ones((4, 3), np.float32)\n"
+            "nc.Trainer(nc.MLP([3, 4, 2])).{}(X, [0, 1, 0, 1])"
+        )
+        for method in ("fit", "evaluate"):
+            assert python(code.format(method), NORMCORE_BACKEND="foo") == (
+                "ValueError: NORMCORE_BACKEND must be one of cython, numba, reference, got 'foo'"
+            )
 
     def test_mse_says_how_to_reshape(self):
         model = MLP([4, 1])
