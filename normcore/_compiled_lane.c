@@ -2130,7 +2130,7 @@ struct __pyx_obj_8normcore_14_compiled_lane___pyx_scope_struct__genexpr {
 };
 
 
-/* "normcore/_compiled_lane.pyx":251
+/* "normcore/_compiled_lane.pyx":253
  *         if type(known[i]) is not type(given[i]) or type(given[i]) is bool or known[i] != given[i]:
  *             return False
  *         if type(given[i]) is tuple and not all(type(n) is int for n in given[i]):             # <<<<<<<<<<<<<<
@@ -9177,8 +9177,8 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_learn(CYTHON_UNUSED PyObjec
  * 
  * 
  * cdef inline bint plain(object array) noexcept:             # <<<<<<<<<<<<<<
- *     return type(array) is cnp.ndarray and cnp.PyArray_CHKFLAGS(array, cnp.NPY_ARRAY_CARRAY_RO)
- * 
+ *     return (
+ *         type(array) is cnp.ndarray and cnp.PyArray_CHKFLAGS(array, cnp.NPY_ARRAY_CARRAY_RO)
 */
 
 static CYTHON_INLINE int __pyx_f_8normcore_14_compiled_lane_plain(PyObject *__pyx_v_array) {
@@ -9189,11 +9189,11 @@ static CYTHON_INLINE int __pyx_f_8normcore_14_compiled_lane_plain(PyObject *__py
   const char *__pyx_filename = NULL;
   int __pyx_clineno = 0;
 
-  /* "normcore/_compiled_lane.pyx":114
- * 
+  /* "normcore/_compiled_lane.pyx":115
  * cdef inline bint plain(object array) noexcept:
- *     return type(array) is cnp.ndarray and cnp.PyArray_CHKFLAGS(array, cnp.NPY_ARRAY_CARRAY_RO)             # <<<<<<<<<<<<<<
- * 
+ *     return (
+ *         type(array) is cnp.ndarray and cnp.PyArray_CHKFLAGS(array, cnp.NPY_ARRAY_CARRAY_RO)             # <<<<<<<<<<<<<<
+ *         and cnp.PyArray_ISNOTSWAPPED(array))
  * 
 */
   __pyx_t_2 = (((PyObject *)Py_TYPE(__pyx_v_array)) == ((PyObject *)__pyx_mstate_global->__pyx_ptype_5numpy_ndarray));
@@ -9205,8 +9205,43 @@ static CYTHON_INLINE int __pyx_f_8normcore_14_compiled_lane_plain(PyObject *__py
 
     goto __pyx_L3_bool_binop_done;
   }
-  if (!(likely(((__pyx_v_array) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_array, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 114, __pyx_L1_error)
+
+  /* "normcore/_compiled_lane.pyx":116
+ *     return (
+ *         type(array) is cnp.ndarray and cnp.PyArray_CHKFLAGS(array, cnp.NPY_ARRAY_CARRAY_RO)
+ *         and cnp.PyArray_ISNOTSWAPPED(array))             # <<<<<<<<<<<<<<
+ * 
+ * 
+*/
+  if (!(likely(((__pyx_v_array) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_array, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 115, __pyx_L1_error)
+
+  /* "normcore/_compiled_lane.pyx":115
+ * cdef inline bint plain(object array) noexcept:
+ *     return (
+ *         type(array) is cnp.ndarray and cnp.PyArray_CHKFLAGS(array, cnp.NPY_ARRAY_CARRAY_RO)             # <<<<<<<<<<<<<<
+ *         and cnp.PyArray_ISNOTSWAPPED(array))
+ * 
+*/
   __pyx_t_2 = PyArray_CHKFLAGS(((PyArrayObject *)__pyx_v_array), NPY_ARRAY_CARRAY_RO);
+
+  if (__pyx_t_2) {
+
+  } else {
+
+    __pyx_t_1 = __pyx_t_2;
+
+    goto __pyx_L3_bool_binop_done;
+  }
+
+  /* "normcore/_compiled_lane.pyx":116
+ *     return (
+ *         type(array) is cnp.ndarray and cnp.PyArray_CHKFLAGS(array, cnp.NPY_ARRAY_CARRAY_RO)
+ *         and cnp.PyArray_ISNOTSWAPPED(array))             # <<<<<<<<<<<<<<
+ * 
+ * 
+*/
+  if (!(likely(((__pyx_v_array) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_array, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 116, __pyx_L1_error)
+  __pyx_t_2 = PyArray_ISNOTSWAPPED(((PyArrayObject *)__pyx_v_array));
 
 
   __pyx_t_1 = __pyx_t_2;
@@ -9221,8 +9256,8 @@ static CYTHON_INLINE int __pyx_f_8normcore_14_compiled_lane_plain(PyObject *__py
  * 
  * 
  * cdef inline bint plain(object array) noexcept:             # <<<<<<<<<<<<<<
- *     return type(array) is cnp.ndarray and cnp.PyArray_CHKFLAGS(array, cnp.NPY_ARRAY_CARRAY_RO)
- * 
+ *     return (
+ *         type(array) is cnp.ndarray and cnp.PyArray_CHKFLAGS(array, cnp.NPY_ARRAY_CARRAY_RO)
 */
 
   /* function exit code */
@@ -9234,11 +9269,11 @@ static CYTHON_INLINE int __pyx_f_8normcore_14_compiled_lane_plain(PyObject *__py
   return __pyx_r;
 }
 
-/* "normcore/_compiled_lane.pyx":117
+/* "normcore/_compiled_lane.pyx":119
  * 
  * 
  * cdef inline bint plain_writable(object array) noexcept:             # <<<<<<<<<<<<<<
- *     return type(array) is cnp.ndarray and cnp.PyArray_CHKFLAGS(array, cnp.NPY_ARRAY_CARRAY)
+ *     return plain(array) and cnp.PyArray_CHKFLAGS(array, cnp.NPY_ARRAY_CARRAY)
  * 
 */
 
@@ -9250,14 +9285,15 @@ static CYTHON_INLINE int __pyx_f_8normcore_14_compiled_lane_plain_writable(PyObj
   const char *__pyx_filename = NULL;
   int __pyx_clineno = 0;
 
-  /* "normcore/_compiled_lane.pyx":118
+  /* "normcore/_compiled_lane.pyx":120
  * 
  * cdef inline bint plain_writable(object array) noexcept:
- *     return type(array) is cnp.ndarray and cnp.PyArray_CHKFLAGS(array, cnp.NPY_ARRAY_CARRAY)             # <<<<<<<<<<<<<<
+ *     return plain(array) and cnp.PyArray_CHKFLAGS(array, cnp.NPY_ARRAY_CARRAY)             # <<<<<<<<<<<<<<
  * 
  * 
 */
-  __pyx_t_2 = (((PyObject *)Py_TYPE(__pyx_v_array)) == ((PyObject *)__pyx_mstate_global->__pyx_ptype_5numpy_ndarray));
+  __pyx_t_2 = __pyx_f_8normcore_14_compiled_lane_plain(__pyx_v_array);
+
   if (__pyx_t_2) {
 
   } else {
@@ -9266,7 +9302,7 @@ static CYTHON_INLINE int __pyx_f_8normcore_14_compiled_lane_plain_writable(PyObj
 
     goto __pyx_L3_bool_binop_done;
   }
-  if (!(likely(((__pyx_v_array) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_array, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 118, __pyx_L1_error)
+  if (!(likely(((__pyx_v_array) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_array, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 120, __pyx_L1_error)
   __pyx_t_2 = PyArray_CHKFLAGS(((PyArrayObject *)__pyx_v_array), NPY_ARRAY_CARRAY);
 
 
@@ -9278,11 +9314,11 @@ static CYTHON_INLINE int __pyx_f_8normcore_14_compiled_lane_plain_writable(PyObj
   }
   goto __pyx_L0;
 
-  /* "normcore/_compiled_lane.pyx":117
+  /* "normcore/_compiled_lane.pyx":119
  * 
  * 
  * cdef inline bint plain_writable(object array) noexcept:             # <<<<<<<<<<<<<<
- *     return type(array) is cnp.ndarray and cnp.PyArray_CHKFLAGS(array, cnp.NPY_ARRAY_CARRAY)
+ *     return plain(array) and cnp.PyArray_CHKFLAGS(array, cnp.NPY_ARRAY_CARRAY)
  * 
 */
 
@@ -9295,7 +9331,7 @@ static CYTHON_INLINE int __pyx_f_8normcore_14_compiled_lane_plain_writable(PyObj
   return __pyx_r;
 }
 
-/* "normcore/_compiled_lane.pyx":121
+/* "normcore/_compiled_lane.pyx":123
  * 
  * 
  * cdef inline bint same_shape(cnp.ndarray array, Entry entry) noexcept:             # <<<<<<<<<<<<<<
@@ -9312,7 +9348,7 @@ static CYTHON_INLINE int __pyx_f_8normcore_14_compiled_lane_same_shape(PyArrayOb
   int __pyx_t_4;
   int __pyx_t_5;
 
-  /* "normcore/_compiled_lane.pyx":123
+  /* "normcore/_compiled_lane.pyx":125
  * cdef inline bint same_shape(cnp.ndarray array, Entry entry) noexcept:
  *     cdef int i
  *     if cnp.PyArray_NDIM(array) != entry.ndim or cnp.PyArray_TYPE(array) != entry.kind:             # <<<<<<<<<<<<<<
@@ -9338,7 +9374,7 @@ static CYTHON_INLINE int __pyx_f_8normcore_14_compiled_lane_same_shape(PyArrayOb
   if (__pyx_t_1) {
 
 
-    /* "normcore/_compiled_lane.pyx":124
+    /* "normcore/_compiled_lane.pyx":126
  *     cdef int i
  *     if cnp.PyArray_NDIM(array) != entry.ndim or cnp.PyArray_TYPE(array) != entry.kind:
  *         return False             # <<<<<<<<<<<<<<
@@ -9351,7 +9387,7 @@ static CYTHON_INLINE int __pyx_f_8normcore_14_compiled_lane_same_shape(PyArrayOb
     }
     goto __pyx_L0;
 
-    /* "normcore/_compiled_lane.pyx":123
+    /* "normcore/_compiled_lane.pyx":125
  * cdef inline bint same_shape(cnp.ndarray array, Entry entry) noexcept:
  *     cdef int i
  *     if cnp.PyArray_NDIM(array) != entry.ndim or cnp.PyArray_TYPE(array) != entry.kind:             # <<<<<<<<<<<<<<
@@ -9360,7 +9396,7 @@ static CYTHON_INLINE int __pyx_f_8normcore_14_compiled_lane_same_shape(PyArrayOb
 */
   }
 
-  /* "normcore/_compiled_lane.pyx":125
+  /* "normcore/_compiled_lane.pyx":127
  *     if cnp.PyArray_NDIM(array) != entry.ndim or cnp.PyArray_TYPE(array) != entry.kind:
  *         return False
  *     for i in range(entry.ndim):             # <<<<<<<<<<<<<<
@@ -9374,7 +9410,7 @@ static CYTHON_INLINE int __pyx_f_8normcore_14_compiled_lane_same_shape(PyArrayOb
   for (__pyx_t_5 = 0; __pyx_t_5 < __pyx_t_4; __pyx_t_5+=1) {
     __pyx_v_i = __pyx_t_5;
 
-    /* "normcore/_compiled_lane.pyx":126
+    /* "normcore/_compiled_lane.pyx":128
  *         return False
  *     for i in range(entry.ndim):
  *         if cnp.PyArray_DIM(array, i) != entry.shape[i]:             # <<<<<<<<<<<<<<
@@ -9386,7 +9422,7 @@ static CYTHON_INLINE int __pyx_f_8normcore_14_compiled_lane_same_shape(PyArrayOb
     if (__pyx_t_1) {
 
 
-      /* "normcore/_compiled_lane.pyx":127
+      /* "normcore/_compiled_lane.pyx":129
  *     for i in range(entry.ndim):
  *         if cnp.PyArray_DIM(array, i) != entry.shape[i]:
  *             return False             # <<<<<<<<<<<<<<
@@ -9399,7 +9435,7 @@ static CYTHON_INLINE int __pyx_f_8normcore_14_compiled_lane_same_shape(PyArrayOb
       }
       goto __pyx_L0;
 
-      /* "normcore/_compiled_lane.pyx":126
+      /* "normcore/_compiled_lane.pyx":128
  *         return False
  *     for i in range(entry.ndim):
  *         if cnp.PyArray_DIM(array, i) != entry.shape[i]:             # <<<<<<<<<<<<<<
@@ -9410,7 +9446,7 @@ static CYTHON_INLINE int __pyx_f_8normcore_14_compiled_lane_same_shape(PyArrayOb
   }
 
 
-  /* "normcore/_compiled_lane.pyx":128
+  /* "normcore/_compiled_lane.pyx":130
  *         if cnp.PyArray_DIM(array, i) != entry.shape[i]:
  *             return False
  *     return True             # <<<<<<<<<<<<<<
@@ -9423,7 +9459,7 @@ static CYTHON_INLINE int __pyx_f_8normcore_14_compiled_lane_same_shape(PyArrayOb
   }
   goto __pyx_L0;
 
-  /* "normcore/_compiled_lane.pyx":121
+  /* "normcore/_compiled_lane.pyx":123
  * 
  * 
  * cdef inline bint same_shape(cnp.ndarray array, Entry entry) noexcept:             # <<<<<<<<<<<<<<
@@ -9438,7 +9474,7 @@ static CYTHON_INLINE int __pyx_f_8normcore_14_compiled_lane_same_shape(PyArrayOb
   return __pyx_r;
 }
 
-/* "normcore/_compiled_lane.pyx":131
+/* "normcore/_compiled_lane.pyx":133
  * 
  * 
  * cdef inline bint is_parameter(object array, Entry entry) noexcept:             # <<<<<<<<<<<<<<
@@ -9456,7 +9492,7 @@ static CYTHON_INLINE int __pyx_f_8normcore_14_compiled_lane_is_parameter(PyObjec
   const char *__pyx_filename = NULL;
   int __pyx_clineno = 0;
 
-  /* "normcore/_compiled_lane.pyx":133
+  /* "normcore/_compiled_lane.pyx":135
  * cdef inline bint is_parameter(object array, Entry entry) noexcept:
  *     # A vector as the plan wants it; parameters with more axes are the general way's.
  *     return array is None or (             # <<<<<<<<<<<<<<
@@ -9473,7 +9509,7 @@ static CYTHON_INLINE int __pyx_f_8normcore_14_compiled_lane_is_parameter(PyObjec
     goto __pyx_L3_bool_binop_done;
   }
 
-  /* "normcore/_compiled_lane.pyx":134
+  /* "normcore/_compiled_lane.pyx":136
  *     # A vector as the plan wants it; parameters with more axes are the general way's.
  *     return array is None or (
  *         plain(array) and entry.parameter_axes == 1 and cnp.PyArray_NDIM(array) == 1             # <<<<<<<<<<<<<<
@@ -9501,16 +9537,16 @@ static CYTHON_INLINE int __pyx_f_8normcore_14_compiled_lane_is_parameter(PyObjec
     goto __pyx_L3_bool_binop_done;
   }
 
-  /* "normcore/_compiled_lane.pyx":135
+  /* "normcore/_compiled_lane.pyx":137
  *     return array is None or (
  *         plain(array) and entry.parameter_axes == 1 and cnp.PyArray_NDIM(array) == 1
  *         and cnp.PyArray_DIM(array, 0) == entry.parameters             # <<<<<<<<<<<<<<
  *         and cnp.PyArray_TYPE(array) in (cnp.NPY_FLOAT32, cnp.NPY_FLOAT64))
  * 
 */
-  if (!(likely(((__pyx_v_array) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_array, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 134, __pyx_L1_error)
+  if (!(likely(((__pyx_v_array) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_array, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 136, __pyx_L1_error)
 
-  /* "normcore/_compiled_lane.pyx":134
+  /* "normcore/_compiled_lane.pyx":136
  *     # A vector as the plan wants it; parameters with more axes are the general way's.
  *     return array is None or (
  *         plain(array) and entry.parameter_axes == 1 and cnp.PyArray_NDIM(array) == 1             # <<<<<<<<<<<<<<
@@ -9528,14 +9564,14 @@ static CYTHON_INLINE int __pyx_f_8normcore_14_compiled_lane_is_parameter(PyObjec
     goto __pyx_L3_bool_binop_done;
   }
 
-  /* "normcore/_compiled_lane.pyx":135
+  /* "normcore/_compiled_lane.pyx":137
  *     return array is None or (
  *         plain(array) and entry.parameter_axes == 1 and cnp.PyArray_NDIM(array) == 1
  *         and cnp.PyArray_DIM(array, 0) == entry.parameters             # <<<<<<<<<<<<<<
  *         and cnp.PyArray_TYPE(array) in (cnp.NPY_FLOAT32, cnp.NPY_FLOAT64))
  * 
 */
-  if (!(likely(((__pyx_v_array) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_array, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 135, __pyx_L1_error)
+  if (!(likely(((__pyx_v_array) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_array, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 137, __pyx_L1_error)
   __pyx_t_2 = (PyArray_DIM(((PyArrayObject *)__pyx_v_array), 0) == __pyx_v_entry->parameters);
 
   if (__pyx_t_2) {
@@ -9547,14 +9583,14 @@ static CYTHON_INLINE int __pyx_f_8normcore_14_compiled_lane_is_parameter(PyObjec
     goto __pyx_L3_bool_binop_done;
   }
 
-  /* "normcore/_compiled_lane.pyx":136
+  /* "normcore/_compiled_lane.pyx":138
  *         plain(array) and entry.parameter_axes == 1 and cnp.PyArray_NDIM(array) == 1
  *         and cnp.PyArray_DIM(array, 0) == entry.parameters
  *         and cnp.PyArray_TYPE(array) in (cnp.NPY_FLOAT32, cnp.NPY_FLOAT64))             # <<<<<<<<<<<<<<
  * 
  * 
 */
-  if (!(likely(((__pyx_v_array) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_array, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 136, __pyx_L1_error)
+  if (!(likely(((__pyx_v_array) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_array, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 138, __pyx_L1_error)
 
   __pyx_t_3 = PyArray_TYPE(((PyArrayObject *)__pyx_v_array));
   __pyx_t_4 = (__pyx_t_3 == NPY_FLOAT32);
@@ -9585,7 +9621,7 @@ static CYTHON_INLINE int __pyx_f_8normcore_14_compiled_lane_is_parameter(PyObjec
   }
   goto __pyx_L0;
 
-  /* "normcore/_compiled_lane.pyx":131
+  /* "normcore/_compiled_lane.pyx":133
  * 
  * 
  * cdef inline bint is_parameter(object array, Entry entry) noexcept:             # <<<<<<<<<<<<<<
@@ -9602,7 +9638,7 @@ static CYTHON_INLINE int __pyx_f_8normcore_14_compiled_lane_is_parameter(PyObjec
   return __pyx_r;
 }
 
-/* "normcore/_compiled_lane.pyx":139
+/* "normcore/_compiled_lane.pyx":141
  * 
  * 
  * cdef inline bint apart(cnp.ndarray a, cnp.ndarray b) noexcept:             # <<<<<<<<<<<<<<
@@ -9617,7 +9653,7 @@ static CYTHON_INLINE int __pyx_f_8normcore_14_compiled_lane_apart(PyArrayObject 
   int __pyx_t_1;
   int __pyx_t_2;
 
-  /* "normcore/_compiled_lane.pyx":140
+  /* "normcore/_compiled_lane.pyx":142
  * 
  * cdef inline bint apart(cnp.ndarray a, cnp.ndarray b) noexcept:
  *     cdef char* first = <char*>cnp.PyArray_DATA(a)             # <<<<<<<<<<<<<<
@@ -9626,7 +9662,7 @@ static CYTHON_INLINE int __pyx_f_8normcore_14_compiled_lane_apart(PyArrayObject 
 */
   __pyx_v_first = ((char *)PyArray_DATA(__pyx_v_a));
 
-  /* "normcore/_compiled_lane.pyx":141
+  /* "normcore/_compiled_lane.pyx":143
  * cdef inline bint apart(cnp.ndarray a, cnp.ndarray b) noexcept:
  *     cdef char* first = <char*>cnp.PyArray_DATA(a)
  *     cdef char* second = <char*>cnp.PyArray_DATA(b)             # <<<<<<<<<<<<<<
@@ -9635,7 +9671,7 @@ static CYTHON_INLINE int __pyx_f_8normcore_14_compiled_lane_apart(PyArrayObject 
 */
   __pyx_v_second = ((char *)PyArray_DATA(__pyx_v_b));
 
-  /* "normcore/_compiled_lane.pyx":142
+  /* "normcore/_compiled_lane.pyx":144
  *     cdef char* first = <char*>cnp.PyArray_DATA(a)
  *     cdef char* second = <char*>cnp.PyArray_DATA(b)
  *     return first + cnp.PyArray_NBYTES(a) <= second or second + cnp.PyArray_NBYTES(b) <= first             # <<<<<<<<<<<<<<
@@ -9663,7 +9699,7 @@ static CYTHON_INLINE int __pyx_f_8normcore_14_compiled_lane_apart(PyArrayObject 
   }
   goto __pyx_L0;
 
-  /* "normcore/_compiled_lane.pyx":139
+  /* "normcore/_compiled_lane.pyx":141
  * 
  * 
  * cdef inline bint apart(cnp.ndarray a, cnp.ndarray b) noexcept:             # <<<<<<<<<<<<<<
@@ -9679,7 +9715,7 @@ static CYTHON_INLINE int __pyx_f_8normcore_14_compiled_lane_apart(PyArrayObject 
   return __pyx_r;
 }
 
-/* "normcore/_compiled_lane.pyx":145
+/* "normcore/_compiled_lane.pyx":147
  * 
  * 
  * cdef inline bint apart_or_none(cnp.ndarray a, object b) noexcept:             # <<<<<<<<<<<<<<
@@ -9695,7 +9731,7 @@ static CYTHON_INLINE int __pyx_f_8normcore_14_compiled_lane_apart_or_none(PyArra
   const char *__pyx_filename = NULL;
   int __pyx_clineno = 0;
 
-  /* "normcore/_compiled_lane.pyx":146
+  /* "normcore/_compiled_lane.pyx":148
  * 
  * cdef inline bint apart_or_none(cnp.ndarray a, object b) noexcept:
  *     return b is None or apart(a, b)             # <<<<<<<<<<<<<<
@@ -9711,7 +9747,7 @@ static CYTHON_INLINE int __pyx_f_8normcore_14_compiled_lane_apart_or_none(PyArra
 
     goto __pyx_L3_bool_binop_done;
   }
-  if (!(likely(((__pyx_v_b) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_b, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 146, __pyx_L1_error)
+  if (!(likely(((__pyx_v_b) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_b, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 148, __pyx_L1_error)
   __pyx_t_2 = __pyx_f_8normcore_14_compiled_lane_apart(__pyx_v_a, ((PyArrayObject *)__pyx_v_b));
 
 
@@ -9723,7 +9759,7 @@ static CYTHON_INLINE int __pyx_f_8normcore_14_compiled_lane_apart_or_none(PyArra
   }
   goto __pyx_L0;
 
-  /* "normcore/_compiled_lane.pyx":145
+  /* "normcore/_compiled_lane.pyx":147
  * 
  * 
  * cdef inline bint apart_or_none(cnp.ndarray a, object b) noexcept:             # <<<<<<<<<<<<<<
@@ -9740,7 +9776,7 @@ static CYTHON_INLINE int __pyx_f_8normcore_14_compiled_lane_apart_or_none(PyArra
   return __pyx_r;
 }
 
-/* "normcore/_compiled_lane.pyx":149
+/* "normcore/_compiled_lane.pyx":151
  * 
  * 
  * cdef inline void as_doubles(object array, double absent, Py_ssize_t n, double* to) noexcept:             # <<<<<<<<<<<<<<
@@ -9760,7 +9796,7 @@ static CYTHON_INLINE void __pyx_f_8normcore_14_compiled_lane_as_doubles(PyObject
   const char *__pyx_filename = NULL;
   int __pyx_clineno = 0;
 
-  /* "normcore/_compiled_lane.pyx":153
+  /* "normcore/_compiled_lane.pyx":155
  *     cdef float* narrow
  *     cdef double* wide
  *     if array is None:             # <<<<<<<<<<<<<<
@@ -9771,7 +9807,7 @@ static CYTHON_INLINE void __pyx_f_8normcore_14_compiled_lane_as_doubles(PyObject
   if (__pyx_t_1) {
 
 
-    /* "normcore/_compiled_lane.pyx":154
+    /* "normcore/_compiled_lane.pyx":156
  *     cdef double* wide
  *     if array is None:
  *         for i in range(n):             # <<<<<<<<<<<<<<
@@ -9785,7 +9821,7 @@ static CYTHON_INLINE void __pyx_f_8normcore_14_compiled_lane_as_doubles(PyObject
     for (__pyx_t_4 = 0; __pyx_t_4 < __pyx_t_3; __pyx_t_4+=1) {
       __pyx_v_i = __pyx_t_4;
 
-      /* "normcore/_compiled_lane.pyx":155
+      /* "normcore/_compiled_lane.pyx":157
  *     if array is None:
  *         for i in range(n):
  *             to[i] = absent             # <<<<<<<<<<<<<<
@@ -9796,7 +9832,7 @@ static CYTHON_INLINE void __pyx_f_8normcore_14_compiled_lane_as_doubles(PyObject
     }
 
 
-    /* "normcore/_compiled_lane.pyx":153
+    /* "normcore/_compiled_lane.pyx":155
  *     cdef float* narrow
  *     cdef double* wide
  *     if array is None:             # <<<<<<<<<<<<<<
@@ -9806,30 +9842,30 @@ static CYTHON_INLINE void __pyx_f_8normcore_14_compiled_lane_as_doubles(PyObject
     goto __pyx_L3;
   }
 
-  /* "normcore/_compiled_lane.pyx":156
+  /* "normcore/_compiled_lane.pyx":158
  *         for i in range(n):
  *             to[i] = absent
  *     elif cnp.PyArray_TYPE(array) == cnp.NPY_FLOAT32:             # <<<<<<<<<<<<<<
  *         narrow = <float*>cnp.PyArray_DATA(array)
  *         for i in range(n):
 */
-  if (!(likely(((__pyx_v_array) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_array, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 156, __pyx_L1_error)
+  if (!(likely(((__pyx_v_array) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_array, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 158, __pyx_L1_error)
   __pyx_t_1 = (PyArray_TYPE(((PyArrayObject *)__pyx_v_array)) == NPY_FLOAT32);
 
   if (__pyx_t_1) {
 
 
-    /* "normcore/_compiled_lane.pyx":157
+    /* "normcore/_compiled_lane.pyx":159
  *             to[i] = absent
  *     elif cnp.PyArray_TYPE(array) == cnp.NPY_FLOAT32:
  *         narrow = <float*>cnp.PyArray_DATA(array)             # <<<<<<<<<<<<<<
  *         for i in range(n):
  *             to[i] = narrow[i]
 */
-    if (!(likely(((__pyx_v_array) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_array, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 157, __pyx_L1_error)
+    if (!(likely(((__pyx_v_array) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_array, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 159, __pyx_L1_error)
     __pyx_v_narrow = ((float *)PyArray_DATA(((PyArrayObject *)__pyx_v_array)));
 
-    /* "normcore/_compiled_lane.pyx":158
+    /* "normcore/_compiled_lane.pyx":160
  *     elif cnp.PyArray_TYPE(array) == cnp.NPY_FLOAT32:
  *         narrow = <float*>cnp.PyArray_DATA(array)
  *         for i in range(n):             # <<<<<<<<<<<<<<
@@ -9843,7 +9879,7 @@ static CYTHON_INLINE void __pyx_f_8normcore_14_compiled_lane_as_doubles(PyObject
     for (__pyx_t_4 = 0; __pyx_t_4 < __pyx_t_3; __pyx_t_4+=1) {
       __pyx_v_i = __pyx_t_4;
 
-      /* "normcore/_compiled_lane.pyx":159
+      /* "normcore/_compiled_lane.pyx":161
  *         narrow = <float*>cnp.PyArray_DATA(array)
  *         for i in range(n):
  *             to[i] = narrow[i]             # <<<<<<<<<<<<<<
@@ -9854,7 +9890,7 @@ static CYTHON_INLINE void __pyx_f_8normcore_14_compiled_lane_as_doubles(PyObject
     }
 
 
-    /* "normcore/_compiled_lane.pyx":156
+    /* "normcore/_compiled_lane.pyx":158
  *         for i in range(n):
  *             to[i] = absent
  *     elif cnp.PyArray_TYPE(array) == cnp.NPY_FLOAT32:             # <<<<<<<<<<<<<<
@@ -9864,7 +9900,7 @@ static CYTHON_INLINE void __pyx_f_8normcore_14_compiled_lane_as_doubles(PyObject
     goto __pyx_L3;
   }
 
-  /* "normcore/_compiled_lane.pyx":161
+  /* "normcore/_compiled_lane.pyx":163
  *             to[i] = narrow[i]
  *     else:
  *         wide = <double*>cnp.PyArray_DATA(array)             # <<<<<<<<<<<<<<
@@ -9872,10 +9908,10 @@ static CYTHON_INLINE void __pyx_f_8normcore_14_compiled_lane_as_doubles(PyObject
  *             to[i] = wide[i]
 */
   /*else*/ {
-    if (!(likely(((__pyx_v_array) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_array, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 161, __pyx_L1_error)
+    if (!(likely(((__pyx_v_array) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_array, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 163, __pyx_L1_error)
     __pyx_v_wide = ((double *)PyArray_DATA(((PyArrayObject *)__pyx_v_array)));
 
-    /* "normcore/_compiled_lane.pyx":162
+    /* "normcore/_compiled_lane.pyx":164
  *     else:
  *         wide = <double*>cnp.PyArray_DATA(array)
  *         for i in range(n):             # <<<<<<<<<<<<<<
@@ -9889,7 +9925,7 @@ static CYTHON_INLINE void __pyx_f_8normcore_14_compiled_lane_as_doubles(PyObject
     for (__pyx_t_4 = 0; __pyx_t_4 < __pyx_t_3; __pyx_t_4+=1) {
       __pyx_v_i = __pyx_t_4;
 
-      /* "normcore/_compiled_lane.pyx":163
+      /* "normcore/_compiled_lane.pyx":165
  *         wide = <double*>cnp.PyArray_DATA(array)
  *         for i in range(n):
  *             to[i] = wide[i]             # <<<<<<<<<<<<<<
@@ -9902,7 +9938,7 @@ static CYTHON_INLINE void __pyx_f_8normcore_14_compiled_lane_as_doubles(PyObject
   }
   __pyx_L3:;
 
-  /* "normcore/_compiled_lane.pyx":149
+  /* "normcore/_compiled_lane.pyx":151
  * 
  * 
  * cdef inline void as_doubles(object array, double absent, Py_ssize_t n, double* to) noexcept:             # <<<<<<<<<<<<<<
@@ -9921,7 +9957,7 @@ static CYTHON_INLINE void __pyx_f_8normcore_14_compiled_lane_as_doubles(PyObject
 
 }
 
-/* "normcore/_compiled_lane.pyx":166
+/* "normcore/_compiled_lane.pyx":168
  * 
  * 
  * cdef inline void from_doubles(const double* values, Py_ssize_t n, cnp.ndarray to) noexcept:             # <<<<<<<<<<<<<<
@@ -9938,7 +9974,7 @@ static CYTHON_INLINE void __pyx_f_8normcore_14_compiled_lane_from_doubles(double
   Py_ssize_t __pyx_t_3;
   Py_ssize_t __pyx_t_4;
 
-  /* "normcore/_compiled_lane.pyx":170
+  /* "normcore/_compiled_lane.pyx":172
  *     cdef float* narrow
  *     cdef double* wide
  *     if cnp.PyArray_TYPE(to) == cnp.NPY_FLOAT32:             # <<<<<<<<<<<<<<
@@ -9950,7 +9986,7 @@ static CYTHON_INLINE void __pyx_f_8normcore_14_compiled_lane_from_doubles(double
   if (__pyx_t_1) {
 
 
-    /* "normcore/_compiled_lane.pyx":171
+    /* "normcore/_compiled_lane.pyx":173
  *     cdef double* wide
  *     if cnp.PyArray_TYPE(to) == cnp.NPY_FLOAT32:
  *         narrow = <float*>cnp.PyArray_DATA(to)             # <<<<<<<<<<<<<<
@@ -9959,7 +9995,7 @@ static CYTHON_INLINE void __pyx_f_8normcore_14_compiled_lane_from_doubles(double
 */
     __pyx_v_narrow = ((float *)PyArray_DATA(__pyx_v_to));
 
-    /* "normcore/_compiled_lane.pyx":172
+    /* "normcore/_compiled_lane.pyx":174
  *     if cnp.PyArray_TYPE(to) == cnp.NPY_FLOAT32:
  *         narrow = <float*>cnp.PyArray_DATA(to)
  *         for i in range(n):             # <<<<<<<<<<<<<<
@@ -9973,7 +10009,7 @@ static CYTHON_INLINE void __pyx_f_8normcore_14_compiled_lane_from_doubles(double
     for (__pyx_t_4 = 0; __pyx_t_4 < __pyx_t_3; __pyx_t_4+=1) {
       __pyx_v_i = __pyx_t_4;
 
-      /* "normcore/_compiled_lane.pyx":173
+      /* "normcore/_compiled_lane.pyx":175
  *         narrow = <float*>cnp.PyArray_DATA(to)
  *         for i in range(n):
  *             narrow[i] = <float>values[i]             # <<<<<<<<<<<<<<
@@ -9984,7 +10020,7 @@ static CYTHON_INLINE void __pyx_f_8normcore_14_compiled_lane_from_doubles(double
     }
 
 
-    /* "normcore/_compiled_lane.pyx":170
+    /* "normcore/_compiled_lane.pyx":172
  *     cdef float* narrow
  *     cdef double* wide
  *     if cnp.PyArray_TYPE(to) == cnp.NPY_FLOAT32:             # <<<<<<<<<<<<<<
@@ -9994,7 +10030,7 @@ static CYTHON_INLINE void __pyx_f_8normcore_14_compiled_lane_from_doubles(double
     goto __pyx_L3;
   }
 
-  /* "normcore/_compiled_lane.pyx":175
+  /* "normcore/_compiled_lane.pyx":177
  *             narrow[i] = <float>values[i]
  *     else:
  *         wide = <double*>cnp.PyArray_DATA(to)             # <<<<<<<<<<<<<<
@@ -10004,7 +10040,7 @@ static CYTHON_INLINE void __pyx_f_8normcore_14_compiled_lane_from_doubles(double
   /*else*/ {
     __pyx_v_wide = ((double *)PyArray_DATA(__pyx_v_to));
 
-    /* "normcore/_compiled_lane.pyx":176
+    /* "normcore/_compiled_lane.pyx":178
  *     else:
  *         wide = <double*>cnp.PyArray_DATA(to)
  *         for i in range(n):             # <<<<<<<<<<<<<<
@@ -10018,7 +10054,7 @@ static CYTHON_INLINE void __pyx_f_8normcore_14_compiled_lane_from_doubles(double
     for (__pyx_t_4 = 0; __pyx_t_4 < __pyx_t_3; __pyx_t_4+=1) {
       __pyx_v_i = __pyx_t_4;
 
-      /* "normcore/_compiled_lane.pyx":177
+      /* "normcore/_compiled_lane.pyx":179
  *         wide = <double*>cnp.PyArray_DATA(to)
  *         for i in range(n):
  *             wide[i] = values[i]             # <<<<<<<<<<<<<<
@@ -10031,7 +10067,7 @@ static CYTHON_INLINE void __pyx_f_8normcore_14_compiled_lane_from_doubles(double
   }
   __pyx_L3:;
 
-  /* "normcore/_compiled_lane.pyx":166
+  /* "normcore/_compiled_lane.pyx":168
  * 
  * 
  * cdef inline void from_doubles(const double* values, Py_ssize_t n, cnp.ndarray to) noexcept:             # <<<<<<<<<<<<<<
@@ -10046,7 +10082,7 @@ static CYTHON_INLINE void __pyx_f_8normcore_14_compiled_lane_from_doubles(double
 
 }
 
-/* "normcore/_compiled_lane.pyx":180
+/* "normcore/_compiled_lane.pyx":182
  * 
  * 
  * cdef inline Array array_of(cnp.ndarray array) noexcept:             # <<<<<<<<<<<<<<
@@ -10058,7 +10094,7 @@ static CYTHON_INLINE struct __pyx_t_8normcore_8backends_14cython_kernels_Array _
   struct __pyx_t_8normcore_8backends_14cython_kernels_Array __pyx_v_a;
   struct __pyx_t_8normcore_8backends_14cython_kernels_Array __pyx_r;
 
-  /* "normcore/_compiled_lane.pyx":182
+  /* "normcore/_compiled_lane.pyx":184
  * cdef inline Array array_of(cnp.ndarray array) noexcept:
  *     cdef Array a
  *     a.data = <char*>cnp.PyArray_DATA(array)             # <<<<<<<<<<<<<<
@@ -10067,7 +10103,7 @@ static CYTHON_INLINE struct __pyx_t_8normcore_8backends_14cython_kernels_Array _
 */
   __pyx_v_a.data = ((char *)PyArray_DATA(__pyx_v_array));
 
-  /* "normcore/_compiled_lane.pyx":183
+  /* "normcore/_compiled_lane.pyx":185
  *     cdef Array a
  *     a.data = <char*>cnp.PyArray_DATA(array)
  *     a.itemsize = cnp.PyArray_ITEMSIZE(array)             # <<<<<<<<<<<<<<
@@ -10076,7 +10112,7 @@ static CYTHON_INLINE struct __pyx_t_8normcore_8backends_14cython_kernels_Array _
 */
   __pyx_v_a.itemsize = PyArray_ITEMSIZE(__pyx_v_array);
 
-  /* "normcore/_compiled_lane.pyx":184
+  /* "normcore/_compiled_lane.pyx":186
  *     a.data = <char*>cnp.PyArray_DATA(array)
  *     a.itemsize = cnp.PyArray_ITEMSIZE(array)
  *     a.size = cnp.PyArray_SIZE(array)             # <<<<<<<<<<<<<<
@@ -10085,7 +10121,7 @@ static CYTHON_INLINE struct __pyx_t_8normcore_8backends_14cython_kernels_Array _
 */
   __pyx_v_a.size = PyArray_SIZE(__pyx_v_array);
 
-  /* "normcore/_compiled_lane.pyx":185
+  /* "normcore/_compiled_lane.pyx":187
  *     a.itemsize = cnp.PyArray_ITEMSIZE(array)
  *     a.size = cnp.PyArray_SIZE(array)
  *     return a             # <<<<<<<<<<<<<<
@@ -10098,7 +10134,7 @@ static CYTHON_INLINE struct __pyx_t_8normcore_8backends_14cython_kernels_Array _
   }
   goto __pyx_L0;
 
-  /* "normcore/_compiled_lane.pyx":180
+  /* "normcore/_compiled_lane.pyx":182
  * 
  * 
  * cdef inline Array array_of(cnp.ndarray array) noexcept:             # <<<<<<<<<<<<<<
@@ -10113,7 +10149,7 @@ static CYTHON_INLINE struct __pyx_t_8normcore_8backends_14cython_kernels_Array _
   return __pyx_r;
 }
 
-/* "normcore/_compiled_lane.pyx":188
+/* "normcore/_compiled_lane.pyx":190
  * 
  * 
  * cdef inline object vector(Py_ssize_t n, int kind):             # <<<<<<<<<<<<<<
@@ -10131,7 +10167,7 @@ static CYTHON_INLINE PyObject *__pyx_f_8normcore_14_compiled_lane_vector(Py_ssiz
   int __pyx_clineno = 0;
   __Pyx_RefNannySetupContext("vector", 0);
 
-  /* "normcore/_compiled_lane.pyx":189
+  /* "normcore/_compiled_lane.pyx":191
  * 
  * cdef inline object vector(Py_ssize_t n, int kind):
  *     cdef cnp.npy_intp size = n             # <<<<<<<<<<<<<<
@@ -10140,14 +10176,14 @@ static CYTHON_INLINE PyObject *__pyx_f_8normcore_14_compiled_lane_vector(Py_ssiz
 */
   __pyx_v_size = __pyx_v_n;
 
-  /* "normcore/_compiled_lane.pyx":190
+  /* "normcore/_compiled_lane.pyx":192
  * cdef inline object vector(Py_ssize_t n, int kind):
  *     cdef cnp.npy_intp size = n
  *     return cnp.PyArray_EMPTY(1, &size, kind, 0)             # <<<<<<<<<<<<<<
  * 
  * 
 */
-  __pyx_t_1 = PyArray_EMPTY(1, (&__pyx_v_size), __pyx_v_kind, 0); if (unlikely(!__pyx_t_1)) __PYX_ERR(0, 190, __pyx_L1_error)
+  __pyx_t_1 = PyArray_EMPTY(1, (&__pyx_v_size), __pyx_v_kind, 0); if (unlikely(!__pyx_t_1)) __PYX_ERR(0, 192, __pyx_L1_error)
   __Pyx_GOTREF(__pyx_t_1);
   {
     PyObject *__pyx_temp;
@@ -10160,7 +10196,7 @@ static CYTHON_INLINE PyObject *__pyx_f_8normcore_14_compiled_lane_vector(Py_ssiz
   __pyx_t_1 = 0;
   goto __pyx_L0;
 
-  /* "normcore/_compiled_lane.pyx":188
+  /* "normcore/_compiled_lane.pyx":190
  * 
  * 
  * cdef inline object vector(Py_ssize_t n, int kind):             # <<<<<<<<<<<<<<
@@ -10180,7 +10216,7 @@ static CYTHON_INLINE PyObject *__pyx_f_8normcore_14_compiled_lane_vector(Py_ssiz
   return __pyx_r;
 }
 
-/* "normcore/_compiled_lane.pyx":193
+/* "normcore/_compiled_lane.pyx":195
  * 
  * 
  * cdef int threads_of(Py_ssize_t nbytes) except -1:             # <<<<<<<<<<<<<<
@@ -10206,7 +10242,7 @@ static int __pyx_f_8normcore_14_compiled_lane_threads_of(Py_ssize_t __pyx_v_nbyt
   int __pyx_clineno = 0;
   __Pyx_RefNannySetupContext("threads_of", 0);
 
-  /* "normcore/_compiled_lane.pyx":194
+  /* "normcore/_compiled_lane.pyx":196
  * 
  * cdef int threads_of(Py_ssize_t nbytes) except -1:
  *     if nbytes < PARALLEL_BYTES:             # <<<<<<<<<<<<<<
@@ -10218,7 +10254,7 @@ static int __pyx_f_8normcore_14_compiled_lane_threads_of(Py_ssize_t __pyx_v_nbyt
   if (__pyx_t_1) {
 
 
-    /* "normcore/_compiled_lane.pyx":195
+    /* "normcore/_compiled_lane.pyx":197
  * cdef int threads_of(Py_ssize_t nbytes) except -1:
  *     if nbytes < PARALLEL_BYTES:
  *         return 1             # <<<<<<<<<<<<<<
@@ -10231,7 +10267,7 @@ static int __pyx_f_8normcore_14_compiled_lane_threads_of(Py_ssize_t __pyx_v_nbyt
     }
     goto __pyx_L0;
 
-    /* "normcore/_compiled_lane.pyx":194
+    /* "normcore/_compiled_lane.pyx":196
  * 
  * cdef int threads_of(Py_ssize_t nbytes) except -1:
  *     if nbytes < PARALLEL_BYTES:             # <<<<<<<<<<<<<<
@@ -10240,7 +10276,7 @@ static int __pyx_f_8normcore_14_compiled_lane_threads_of(Py_ssize_t __pyx_v_nbyt
 */
   }
 
-  /* "normcore/_compiled_lane.pyx":196
+  /* "normcore/_compiled_lane.pyx":198
  *     if nbytes < PARALLEL_BYTES:
  *         return 1
  *     return _threads.about_to_use(_threads.threads_for(nbytes))             # <<<<<<<<<<<<<<
@@ -10248,18 +10284,18 @@ static int __pyx_f_8normcore_14_compiled_lane_threads_of(Py_ssize_t __pyx_v_nbyt
  * 
 */
   __pyx_t_3 = NULL;
-  __Pyx_GetModuleGlobalName(__pyx_t_4, __pyx_mstate_global->__pyx_n_u_threads); if (unlikely(!__pyx_t_4)) __PYX_ERR(0, 196, __pyx_L1_error)
+  __Pyx_GetModuleGlobalName(__pyx_t_4, __pyx_mstate_global->__pyx_n_u_threads); if (unlikely(!__pyx_t_4)) __PYX_ERR(0, 198, __pyx_L1_error)
   __Pyx_GOTREF(__pyx_t_4);
-  __pyx_t_5 = __Pyx_PyObject_GetAttrStr(__pyx_t_4, __pyx_mstate_global->__pyx_n_u_about_to_use); if (unlikely(!__pyx_t_5)) __PYX_ERR(0, 196, __pyx_L1_error)
+  __pyx_t_5 = __Pyx_PyObject_GetAttrStr(__pyx_t_4, __pyx_mstate_global->__pyx_n_u_about_to_use); if (unlikely(!__pyx_t_5)) __PYX_ERR(0, 198, __pyx_L1_error)
   __Pyx_GOTREF(__pyx_t_5);
   __Pyx_DECREF(__pyx_t_4); __pyx_t_4 = 0;
   __pyx_t_6 = NULL;
-  __Pyx_GetModuleGlobalName(__pyx_t_7, __pyx_mstate_global->__pyx_n_u_threads); if (unlikely(!__pyx_t_7)) __PYX_ERR(0, 196, __pyx_L1_error)
+  __Pyx_GetModuleGlobalName(__pyx_t_7, __pyx_mstate_global->__pyx_n_u_threads); if (unlikely(!__pyx_t_7)) __PYX_ERR(0, 198, __pyx_L1_error)
   __Pyx_GOTREF(__pyx_t_7);
-  __pyx_t_8 = __Pyx_PyObject_GetAttrStr(__pyx_t_7, __pyx_mstate_global->__pyx_n_u_threads_for); if (unlikely(!__pyx_t_8)) __PYX_ERR(0, 196, __pyx_L1_error)
+  __pyx_t_8 = __Pyx_PyObject_GetAttrStr(__pyx_t_7, __pyx_mstate_global->__pyx_n_u_threads_for); if (unlikely(!__pyx_t_8)) __PYX_ERR(0, 198, __pyx_L1_error)
   __Pyx_GOTREF(__pyx_t_8);
   __Pyx_DECREF(__pyx_t_7); __pyx_t_7 = 0;
-  __pyx_t_7 = PyLong_FromSsize_t(__pyx_v_nbytes); if (unlikely(!__pyx_t_7)) __PYX_ERR(0, 196, __pyx_L1_error)
+  __pyx_t_7 = PyLong_FromSsize_t(__pyx_v_nbytes); if (unlikely(!__pyx_t_7)) __PYX_ERR(0, 198, __pyx_L1_error)
   __Pyx_GOTREF(__pyx_t_7);
   __pyx_t_9 = 1;
   #if CYTHON_UNPACK_METHODS
@@ -10279,7 +10315,7 @@ static int __pyx_f_8normcore_14_compiled_lane_threads_of(Py_ssize_t __pyx_v_nbyt
     __Pyx_XDECREF(__pyx_t_6); __pyx_t_6 = 0;
     __Pyx_DECREF(__pyx_t_7); __pyx_t_7 = 0;
     __Pyx_DECREF(__pyx_t_8); __pyx_t_8 = 0;
-    if (unlikely(!__pyx_t_4)) __PYX_ERR(0, 196, __pyx_L1_error)
+    if (unlikely(!__pyx_t_4)) __PYX_ERR(0, 198, __pyx_L1_error)
     __Pyx_GOTREF(__pyx_t_4);
   }
   __pyx_t_9 = 1;
@@ -10300,17 +10336,17 @@ static int __pyx_f_8normcore_14_compiled_lane_threads_of(Py_ssize_t __pyx_v_nbyt
     __Pyx_XDECREF(__pyx_t_3); __pyx_t_3 = 0;
     __Pyx_DECREF(__pyx_t_4); __pyx_t_4 = 0;
     __Pyx_DECREF(__pyx_t_5); __pyx_t_5 = 0;
-    if (unlikely(!__pyx_t_2)) __PYX_ERR(0, 196, __pyx_L1_error)
+    if (unlikely(!__pyx_t_2)) __PYX_ERR(0, 198, __pyx_L1_error)
     __Pyx_GOTREF(__pyx_t_2);
   }
-  __pyx_t_10 = __Pyx_PyLong_As_int(__pyx_t_2); if (unlikely((__pyx_t_10 == (int)-1) && PyErr_Occurred())) __PYX_ERR(0, 196, __pyx_L1_error)
+  __pyx_t_10 = __Pyx_PyLong_As_int(__pyx_t_2); if (unlikely((__pyx_t_10 == (int)-1) && PyErr_Occurred())) __PYX_ERR(0, 198, __pyx_L1_error)
   __Pyx_DECREF(__pyx_t_2); __pyx_t_2 = 0;
   {
     __pyx_r = __pyx_t_10;
   }
   goto __pyx_L0;
 
-  /* "normcore/_compiled_lane.pyx":193
+  /* "normcore/_compiled_lane.pyx":195
  * 
  * 
  * cdef int threads_of(Py_ssize_t nbytes) except -1:             # <<<<<<<<<<<<<<
@@ -10335,7 +10371,7 @@ static int __pyx_f_8normcore_14_compiled_lane_threads_of(Py_ssize_t __pyx_v_nbyt
   return __pyx_r;
 }
 
-/* "normcore/_compiled_lane.pyx":199
+/* "normcore/_compiled_lane.pyx":201
  * 
  * 
  * cdef bint is_open() except -1:             # <<<<<<<<<<<<<<
@@ -10359,7 +10395,7 @@ static int __pyx_f_8normcore_14_compiled_lane_is_open(void) {
   int __pyx_clineno = 0;
   __Pyx_RefNannySetupContext("is_open", 0);
 
-  /* "normcore/_compiled_lane.pyx":201
+  /* "normcore/_compiled_lane.pyx":203
  * cdef bint is_open() except -1:
  *     # Whether the choice of a backend leaves the call to Cython.
  *     cdef object chosen = get_value(backend_variable)             # <<<<<<<<<<<<<<
@@ -10368,13 +10404,13 @@ static int __pyx_f_8normcore_14_compiled_lane_is_open(void) {
 */
   __pyx_t_1 = __pyx_v_8normcore_14_compiled_lane_backend_variable;
   __Pyx_INCREF(__pyx_t_1);
-  __pyx_t_2 = __pyx_f_7cpython_11contextvars_get_value(__pyx_t_1, NULL); if (unlikely(!__pyx_t_2)) __PYX_ERR(0, 201, __pyx_L1_error)
+  __pyx_t_2 = __pyx_f_7cpython_11contextvars_get_value(__pyx_t_1, NULL); if (unlikely(!__pyx_t_2)) __PYX_ERR(0, 203, __pyx_L1_error)
   __Pyx_GOTREF(__pyx_t_2);
   __Pyx_DECREF(__pyx_t_1); __pyx_t_1 = 0;
   __pyx_v_chosen = __pyx_t_2;
   __pyx_t_2 = 0;
 
-  /* "normcore/_compiled_lane.pyx":203
+  /* "normcore/_compiled_lane.pyx":205
  *     cdef object chosen = get_value(backend_variable)
  *     global process_allows
  *     if chosen is not None:             # <<<<<<<<<<<<<<
@@ -10385,22 +10421,22 @@ static int __pyx_f_8normcore_14_compiled_lane_is_open(void) {
   if (__pyx_t_3) {
 
 
-    /* "normcore/_compiled_lane.pyx":204
+    /* "normcore/_compiled_lane.pyx":206
  *     global process_allows
  *     if chosen is not None:
  *         return chosen == "cython"             # <<<<<<<<<<<<<<
  *     if process_allows < 0:
  *         process_allows = _dispatch.process_backend() in (None, "cython")
 */
-    __pyx_t_2 = __Pyx_PyObject_CompareEq_object_str(__pyx_v_chosen, __pyx_mstate_global->__pyx_n_u_cython, Py_EQ); __Pyx_XGOTREF(__pyx_t_2); if (unlikely(!__pyx_t_2)) __PYX_ERR(0, 204, __pyx_L1_error)
-    __pyx_t_3 = __Pyx_PyObject_IsTrue(__pyx_t_2); if (unlikely((__pyx_t_3 == (int)-1) && PyErr_Occurred())) __PYX_ERR(0, 204, __pyx_L1_error)
+    __pyx_t_2 = __Pyx_PyObject_CompareEq_object_str(__pyx_v_chosen, __pyx_mstate_global->__pyx_n_u_cython, Py_EQ); __Pyx_XGOTREF(__pyx_t_2); if (unlikely(!__pyx_t_2)) __PYX_ERR(0, 206, __pyx_L1_error)
+    __pyx_t_3 = __Pyx_PyObject_IsTrue(__pyx_t_2); if (unlikely((__pyx_t_3 == (int)-1) && PyErr_Occurred())) __PYX_ERR(0, 206, __pyx_L1_error)
     __Pyx_DECREF(__pyx_t_2); __pyx_t_2 = 0;
     {
       __pyx_r = __pyx_t_3;
     }
     goto __pyx_L0;
 
-    /* "normcore/_compiled_lane.pyx":203
+    /* "normcore/_compiled_lane.pyx":205
  *     cdef object chosen = get_value(backend_variable)
  *     global process_allows
  *     if chosen is not None:             # <<<<<<<<<<<<<<
@@ -10409,7 +10445,7 @@ static int __pyx_f_8normcore_14_compiled_lane_is_open(void) {
 */
   }
 
-  /* "normcore/_compiled_lane.pyx":205
+  /* "normcore/_compiled_lane.pyx":207
  *     if chosen is not None:
  *         return chosen == "cython"
  *     if process_allows < 0:             # <<<<<<<<<<<<<<
@@ -10421,7 +10457,7 @@ static int __pyx_f_8normcore_14_compiled_lane_is_open(void) {
   if (__pyx_t_3) {
 
 
-    /* "normcore/_compiled_lane.pyx":206
+    /* "normcore/_compiled_lane.pyx":208
  *         return chosen == "cython"
  *     if process_allows < 0:
  *         process_allows = _dispatch.process_backend() in (None, "cython")             # <<<<<<<<<<<<<<
@@ -10429,9 +10465,9 @@ static int __pyx_f_8normcore_14_compiled_lane_is_open(void) {
  * 
 */
     __pyx_t_1 = NULL;
-    __Pyx_GetModuleGlobalName(__pyx_t_4, __pyx_mstate_global->__pyx_n_u_dispatch); if (unlikely(!__pyx_t_4)) __PYX_ERR(0, 206, __pyx_L1_error)
+    __Pyx_GetModuleGlobalName(__pyx_t_4, __pyx_mstate_global->__pyx_n_u_dispatch); if (unlikely(!__pyx_t_4)) __PYX_ERR(0, 208, __pyx_L1_error)
     __Pyx_GOTREF(__pyx_t_4);
-    __pyx_t_5 = __Pyx_PyObject_GetAttrStr(__pyx_t_4, __pyx_mstate_global->__pyx_n_u_process_backend); if (unlikely(!__pyx_t_5)) __PYX_ERR(0, 206, __pyx_L1_error)
+    __pyx_t_5 = __Pyx_PyObject_GetAttrStr(__pyx_t_4, __pyx_mstate_global->__pyx_n_u_process_backend); if (unlikely(!__pyx_t_5)) __PYX_ERR(0, 208, __pyx_L1_error)
     __Pyx_GOTREF(__pyx_t_5);
     __Pyx_DECREF(__pyx_t_4); __pyx_t_4 = 0;
     __pyx_t_6 = 1;
@@ -10451,10 +10487,10 @@ static int __pyx_f_8normcore_14_compiled_lane_is_open(void) {
       __pyx_t_2 = __Pyx_PyObject_FastCall((PyObject*)__pyx_t_5, __pyx_callargs+__pyx_t_6, (1-__pyx_t_6) | (__pyx_t_6*__Pyx_PY_VECTORCALL_ARGUMENTS_OFFSET));
       __Pyx_XDECREF(__pyx_t_1); __pyx_t_1 = 0;
       __Pyx_DECREF(__pyx_t_5); __pyx_t_5 = 0;
-      if (unlikely(!__pyx_t_2)) __PYX_ERR(0, 206, __pyx_L1_error)
+      if (unlikely(!__pyx_t_2)) __PYX_ERR(0, 208, __pyx_L1_error)
       __Pyx_GOTREF(__pyx_t_2);
     }
-    __pyx_t_7 = __Pyx_PyObject_CompareBoolEq_object_object(__pyx_t_2, Py_None, Py_EQ); if (unlikely((__pyx_t_7 < 0))) __PYX_ERR(0, 206, __pyx_L1_error)
+    __pyx_t_7 = __Pyx_PyObject_CompareBoolEq_object_object(__pyx_t_2, Py_None, Py_EQ); if (unlikely((__pyx_t_7 < 0))) __PYX_ERR(0, 208, __pyx_L1_error)
     if (!__pyx_t_7) {
 
     } else {
@@ -10463,7 +10499,7 @@ static int __pyx_f_8normcore_14_compiled_lane_is_open(void) {
 
       goto __pyx_L5_bool_binop_done;
     }
-    __pyx_t_7 = __Pyx_PyObject_CompareBoolEq_object_str(__pyx_t_2, __pyx_mstate_global->__pyx_n_u_cython, Py_EQ); if (unlikely((__pyx_t_7 < 0))) __PYX_ERR(0, 206, __pyx_L1_error)
+    __pyx_t_7 = __Pyx_PyObject_CompareBoolEq_object_str(__pyx_t_2, __pyx_mstate_global->__pyx_n_u_cython, Py_EQ); if (unlikely((__pyx_t_7 < 0))) __PYX_ERR(0, 208, __pyx_L1_error)
 
     __pyx_t_3 = __pyx_t_7;
 
@@ -10472,7 +10508,7 @@ static int __pyx_f_8normcore_14_compiled_lane_is_open(void) {
     __pyx_v_8normcore_14_compiled_lane_process_allows = __pyx_t_3;
 
 
-    /* "normcore/_compiled_lane.pyx":205
+    /* "normcore/_compiled_lane.pyx":207
  *     if chosen is not None:
  *         return chosen == "cython"
  *     if process_allows < 0:             # <<<<<<<<<<<<<<
@@ -10481,7 +10517,7 @@ static int __pyx_f_8normcore_14_compiled_lane_is_open(void) {
 */
   }
 
-  /* "normcore/_compiled_lane.pyx":207
+  /* "normcore/_compiled_lane.pyx":209
  *     if process_allows < 0:
  *         process_allows = _dispatch.process_backend() in (None, "cython")
  *     return process_allows             # <<<<<<<<<<<<<<
@@ -10494,7 +10530,7 @@ static int __pyx_f_8normcore_14_compiled_lane_is_open(void) {
   }
   goto __pyx_L0;
 
-  /* "normcore/_compiled_lane.pyx":199
+  /* "normcore/_compiled_lane.pyx":201
  * 
  * 
  * cdef bint is_open() except -1:             # <<<<<<<<<<<<<<
@@ -10517,7 +10553,7 @@ static int __pyx_f_8normcore_14_compiled_lane_is_open(void) {
   return __pyx_r;
 }
 
-/* "normcore/_compiled_lane.pyx":213
+/* "normcore/_compiled_lane.pyx":215
  * 
  * 
  * def forward(str op, tuple options, x, weight, bias, running_mean, running_var, out):             # <<<<<<<<<<<<<<
@@ -10572,68 +10608,68 @@ PyObject *__pyx_args, PyObject *__pyx_kwds
   {
     PyObject ** const __pyx_pyargnames[] = {&__pyx_mstate_global->__pyx_n_u_op,&__pyx_mstate_global->__pyx_n_u_options,&__pyx_mstate_global->__pyx_n_u_x,&__pyx_mstate_global->__pyx_n_u_weight,&__pyx_mstate_global->__pyx_n_u_bias,&__pyx_mstate_global->__pyx_n_u_running_mean,&__pyx_mstate_global->__pyx_n_u_running_var,&__pyx_mstate_global->__pyx_n_u_out,0};
     const Py_ssize_t __pyx_kwds_len = (__pyx_kwds) ? __Pyx_NumKwargs_FASTCALL(__pyx_kwds) : 0;
-    if (unlikely(__pyx_kwds_len < 0)) __PYX_ERR(0, 213, __pyx_L3_error)
+    if (unlikely(__pyx_kwds_len < 0)) __PYX_ERR(0, 215, __pyx_L3_error)
     if (__pyx_kwds_len > 0) {
       switch (__pyx_nargs) {
         case  8:
         values[7] = __Pyx_ArgRef_FASTCALL(__pyx_args, 7);
-        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[7])) __PYX_ERR(0, 213, __pyx_L3_error)
+        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[7])) __PYX_ERR(0, 215, __pyx_L3_error)
         CYTHON_FALLTHROUGH;
         case  7:
         values[6] = __Pyx_ArgRef_FASTCALL(__pyx_args, 6);
-        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[6])) __PYX_ERR(0, 213, __pyx_L3_error)
+        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[6])) __PYX_ERR(0, 215, __pyx_L3_error)
         CYTHON_FALLTHROUGH;
         case  6:
         values[5] = __Pyx_ArgRef_FASTCALL(__pyx_args, 5);
-        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[5])) __PYX_ERR(0, 213, __pyx_L3_error)
+        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[5])) __PYX_ERR(0, 215, __pyx_L3_error)
         CYTHON_FALLTHROUGH;
         case  5:
         values[4] = __Pyx_ArgRef_FASTCALL(__pyx_args, 4);
-        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[4])) __PYX_ERR(0, 213, __pyx_L3_error)
+        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[4])) __PYX_ERR(0, 215, __pyx_L3_error)
         CYTHON_FALLTHROUGH;
         case  4:
         values[3] = __Pyx_ArgRef_FASTCALL(__pyx_args, 3);
-        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[3])) __PYX_ERR(0, 213, __pyx_L3_error)
+        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[3])) __PYX_ERR(0, 215, __pyx_L3_error)
         CYTHON_FALLTHROUGH;
         case  3:
         values[2] = __Pyx_ArgRef_FASTCALL(__pyx_args, 2);
-        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[2])) __PYX_ERR(0, 213, __pyx_L3_error)
+        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[2])) __PYX_ERR(0, 215, __pyx_L3_error)
         CYTHON_FALLTHROUGH;
         case  2:
         values[1] = __Pyx_ArgRef_FASTCALL(__pyx_args, 1);
-        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[1])) __PYX_ERR(0, 213, __pyx_L3_error)
+        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[1])) __PYX_ERR(0, 215, __pyx_L3_error)
         CYTHON_FALLTHROUGH;
         case  1:
         values[0] = __Pyx_ArgRef_FASTCALL(__pyx_args, 0);
-        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[0])) __PYX_ERR(0, 213, __pyx_L3_error)
+        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[0])) __PYX_ERR(0, 215, __pyx_L3_error)
         CYTHON_FALLTHROUGH;
         case  0: break;
         default: goto __pyx_L5_argtuple_error;
       }
       const Py_ssize_t kwd_pos_args = __pyx_nargs;
-      if (__Pyx_ParseKeywords(__pyx_kwds, __pyx_kwvalues, __pyx_pyargnames, 0, values, kwd_pos_args, __pyx_kwds_len, "forward", 0) < (0)) __PYX_ERR(0, 213, __pyx_L3_error)
+      if (__Pyx_ParseKeywords(__pyx_kwds, __pyx_kwvalues, __pyx_pyargnames, 0, values, kwd_pos_args, __pyx_kwds_len, "forward", 0) < (0)) __PYX_ERR(0, 215, __pyx_L3_error)
       for (Py_ssize_t i = __pyx_nargs; i < 8; i++) {
-        if (unlikely(!values[i])) { __Pyx_RaiseArgtupleInvalid("forward", 1, 8, 8, i); __PYX_ERR(0, 213, __pyx_L3_error) }
+        if (unlikely(!values[i])) { __Pyx_RaiseArgtupleInvalid("forward", 1, 8, 8, i); __PYX_ERR(0, 215, __pyx_L3_error) }
       }
     } else if (unlikely(__pyx_nargs != 8)) {
       goto __pyx_L5_argtuple_error;
     } else {
       values[0] = __Pyx_ArgRef_FASTCALL(__pyx_args, 0);
-      if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[0])) __PYX_ERR(0, 213, __pyx_L3_error)
+      if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[0])) __PYX_ERR(0, 215, __pyx_L3_error)
       values[1] = __Pyx_ArgRef_FASTCALL(__pyx_args, 1);
-      if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[1])) __PYX_ERR(0, 213, __pyx_L3_error)
+      if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[1])) __PYX_ERR(0, 215, __pyx_L3_error)
       values[2] = __Pyx_ArgRef_FASTCALL(__pyx_args, 2);
-      if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[2])) __PYX_ERR(0, 213, __pyx_L3_error)
+      if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[2])) __PYX_ERR(0, 215, __pyx_L3_error)
       values[3] = __Pyx_ArgRef_FASTCALL(__pyx_args, 3);
-      if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[3])) __PYX_ERR(0, 213, __pyx_L3_error)
+      if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[3])) __PYX_ERR(0, 215, __pyx_L3_error)
       values[4] = __Pyx_ArgRef_FASTCALL(__pyx_args, 4);
-      if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[4])) __PYX_ERR(0, 213, __pyx_L3_error)
+      if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[4])) __PYX_ERR(0, 215, __pyx_L3_error)
       values[5] = __Pyx_ArgRef_FASTCALL(__pyx_args, 5);
-      if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[5])) __PYX_ERR(0, 213, __pyx_L3_error)
+      if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[5])) __PYX_ERR(0, 215, __pyx_L3_error)
       values[6] = __Pyx_ArgRef_FASTCALL(__pyx_args, 6);
-      if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[6])) __PYX_ERR(0, 213, __pyx_L3_error)
+      if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[6])) __PYX_ERR(0, 215, __pyx_L3_error)
       values[7] = __Pyx_ArgRef_FASTCALL(__pyx_args, 7);
-      if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[7])) __PYX_ERR(0, 213, __pyx_L3_error)
+      if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[7])) __PYX_ERR(0, 215, __pyx_L3_error)
     }
     __pyx_v_op = ((PyObject*)values[0]);
     __pyx_v_options = ((PyObject*)values[1]);
@@ -10646,7 +10682,7 @@ PyObject *__pyx_args, PyObject *__pyx_kwds
   }
   goto __pyx_L6_skip;
   __pyx_L5_argtuple_error:;
-  __Pyx_RaiseArgtupleInvalid("forward", 1, 8, 8, __pyx_nargs); __PYX_ERR(0, 213, __pyx_L3_error)
+  __Pyx_RaiseArgtupleInvalid("forward", 1, 8, 8, __pyx_nargs); __PYX_ERR(0, 215, __pyx_L3_error)
   __pyx_L6_skip:;
   goto __pyx_L4_argument_unpacking_done;
   __pyx_L3_error:;
@@ -10657,8 +10693,8 @@ PyObject *__pyx_args, PyObject *__pyx_kwds
   __Pyx_RefNannyFinishContext();
   return NULL;
   __pyx_L4_argument_unpacking_done:;
-  if (unlikely(!__Pyx_ArgTypeTest(((PyObject *)__pyx_v_op), (&PyUnicode_Type), 1, "op", 1))) __PYX_ERR(0, 213, __pyx_L1_error)
-  if (unlikely(!__Pyx_ArgTypeTest(((PyObject *)__pyx_v_options), (&PyTuple_Type), 1, "options", 1))) __PYX_ERR(0, 213, __pyx_L1_error)
+  if (unlikely(!__Pyx_ArgTypeTest(((PyObject *)__pyx_v_op), (&PyUnicode_Type), 1, "op", 1))) __PYX_ERR(0, 215, __pyx_L1_error)
+  if (unlikely(!__Pyx_ArgTypeTest(((PyObject *)__pyx_v_options), (&PyTuple_Type), 1, "options", 1))) __PYX_ERR(0, 215, __pyx_L1_error)
   __pyx_r = __pyx_pf_8normcore_14_compiled_lane_2forward(__pyx_self, __pyx_v_op, __pyx_v_options, __pyx_v_x, __pyx_v_weight, __pyx_v_bias, __pyx_v_running_mean, __pyx_v_running_var, __pyx_v_out);
 
   /* function exit code */
@@ -10698,7 +10734,7 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_2forward(CYTHON_UNUSED PyOb
   int __pyx_clineno = 0;
   __Pyx_RefNannySetupContext("forward", 0);
 
-  /* "normcore/_compiled_lane.pyx":215
+  /* "normcore/_compiled_lane.pyx":217
  * def forward(str op, tuple options, x, weight, bias, running_mean, running_var, out):
  *     """(y, ctx), or None where the call has to go the general way."""
  *     cdef Entry entry = None, candidate             # <<<<<<<<<<<<<<
@@ -10708,7 +10744,7 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_2forward(CYTHON_UNUSED PyOb
   __Pyx_INCREF(Py_None);
   __pyx_v_entry = ((struct __pyx_obj_8normcore_14_compiled_lane_Entry *)Py_None);
 
-  /* "normcore/_compiled_lane.pyx":217
+  /* "normcore/_compiled_lane.pyx":219
  *     cdef Entry entry = None, candidate
  *     cdef cnp.ndarray y
  *     if not plain(x):             # <<<<<<<<<<<<<<
@@ -10720,7 +10756,7 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_2forward(CYTHON_UNUSED PyOb
   if (__pyx_t_1) {
 
 
-    /* "normcore/_compiled_lane.pyx":218
+    /* "normcore/_compiled_lane.pyx":220
  *     cdef cnp.ndarray y
  *     if not plain(x):
  *         return None             # <<<<<<<<<<<<<<
@@ -10737,7 +10773,7 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_2forward(CYTHON_UNUSED PyOb
     }
     goto __pyx_L0;
 
-    /* "normcore/_compiled_lane.pyx":217
+    /* "normcore/_compiled_lane.pyx":219
  *     cdef Entry entry = None, candidate
  *     cdef cnp.ndarray y
  *     if not plain(x):             # <<<<<<<<<<<<<<
@@ -10746,7 +10782,7 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_2forward(CYTHON_UNUSED PyOb
 */
   }
 
-  /* "normcore/_compiled_lane.pyx":219
+  /* "normcore/_compiled_lane.pyx":221
  *     if not plain(x):
  *         return None
  *     for candidate in entries:             # <<<<<<<<<<<<<<
@@ -10755,7 +10791,7 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_2forward(CYTHON_UNUSED PyOb
 */
   if (unlikely(__pyx_v_8normcore_14_compiled_lane_entries == Py_None)) {
     PyErr_SetString(PyExc_TypeError, "\047NoneType\047 object is not iterable");
-    __PYX_ERR(0, 219, __pyx_L1_error)
+    __PYX_ERR(0, 221, __pyx_L1_error)
   }
   __pyx_t_2 = __pyx_v_8normcore_14_compiled_lane_entries; __Pyx_INCREF(__pyx_t_2);
   __pyx_t_3 = 0;
@@ -10763,19 +10799,19 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_2forward(CYTHON_UNUSED PyOb
     {
       Py_ssize_t __pyx_temp = __Pyx_PyList_GET_SIZE(__pyx_t_2);
       #if !CYTHON_ASSUME_SAFE_SIZE
-      if (unlikely((__pyx_temp < 0))) __PYX_ERR(0, 219, __pyx_L1_error)
+      if (unlikely((__pyx_temp < 0))) __PYX_ERR(0, 221, __pyx_L1_error)
       #endif
       if (__pyx_t_3 >= __pyx_temp) break;
     }
     __pyx_t_4 = __Pyx_PyList_GET_ITEM_REF(__pyx_t_2, __pyx_t_3, __Pyx_ReferenceSharing_OwnStrongReference);
     ++__pyx_t_3;
-    if (unlikely(!__pyx_t_4)) __PYX_ERR(0, 219, __pyx_L1_error)
+    if (unlikely(!__pyx_t_4)) __PYX_ERR(0, 221, __pyx_L1_error)
     __Pyx_GOTREF(__pyx_t_4);
-    if (!(likely(((__pyx_t_4) == Py_None) || likely(__Pyx_TypeTest(__pyx_t_4, __pyx_mstate_global->__pyx_ptype_8normcore_14_compiled_lane_Entry))))) __PYX_ERR(0, 219, __pyx_L1_error)
+    if (!(likely(((__pyx_t_4) == Py_None) || likely(__Pyx_TypeTest(__pyx_t_4, __pyx_mstate_global->__pyx_ptype_8normcore_14_compiled_lane_Entry))))) __PYX_ERR(0, 221, __pyx_L1_error)
     __Pyx_XDECREF_SET(__pyx_v_candidate, ((struct __pyx_obj_8normcore_14_compiled_lane_Entry *)__pyx_t_4));
     __pyx_t_4 = 0;
 
-    /* "normcore/_compiled_lane.pyx":220
+    /* "normcore/_compiled_lane.pyx":222
  *         return None
  *     for candidate in entries:
  *         if candidate.op is op and same_shape(x, candidate) and same_options(candidate.options, options):             # <<<<<<<<<<<<<<
@@ -10791,7 +10827,7 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_2forward(CYTHON_UNUSED PyOb
 
       goto __pyx_L7_bool_binop_done;
     }
-    if (!(likely(((__pyx_v_x) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_x, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 220, __pyx_L1_error)
+    if (!(likely(((__pyx_v_x) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_x, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 222, __pyx_L1_error)
     __pyx_t_5 = __pyx_f_8normcore_14_compiled_lane_same_shape(((PyArrayObject *)__pyx_v_x), __pyx_v_candidate);
 
     if (__pyx_t_5) {
@@ -10804,7 +10840,7 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_2forward(CYTHON_UNUSED PyOb
     }
     __pyx_t_4 = __pyx_v_candidate->options;
     __Pyx_INCREF(__pyx_t_4);
-    __pyx_t_5 = __pyx_f_8normcore_14_compiled_lane_same_options(((PyObject*)__pyx_t_4), __pyx_v_options); if (unlikely(__pyx_t_5 == ((int)-1))) __PYX_ERR(0, 220, __pyx_L1_error)
+    __pyx_t_5 = __pyx_f_8normcore_14_compiled_lane_same_options(((PyObject*)__pyx_t_4), __pyx_v_options); if (unlikely(__pyx_t_5 == ((int)-1))) __PYX_ERR(0, 222, __pyx_L1_error)
     __Pyx_DECREF(__pyx_t_4); __pyx_t_4 = 0;
 
     __pyx_t_1 = __pyx_t_5;
@@ -10813,7 +10849,7 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_2forward(CYTHON_UNUSED PyOb
     if (__pyx_t_1) {
 
 
-      /* "normcore/_compiled_lane.pyx":221
+      /* "normcore/_compiled_lane.pyx":223
  *     for candidate in entries:
  *         if candidate.op is op and same_shape(x, candidate) and same_options(candidate.options, options):
  *             entry = candidate             # <<<<<<<<<<<<<<
@@ -10823,7 +10859,7 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_2forward(CYTHON_UNUSED PyOb
       __Pyx_INCREF((PyObject *)__pyx_v_candidate);
       __Pyx_DECREF_SET(__pyx_v_entry, __pyx_v_candidate);
 
-      /* "normcore/_compiled_lane.pyx":222
+      /* "normcore/_compiled_lane.pyx":224
  *         if candidate.op is op and same_shape(x, candidate) and same_options(candidate.options, options):
  *             entry = candidate
  *             break             # <<<<<<<<<<<<<<
@@ -10832,7 +10868,7 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_2forward(CYTHON_UNUSED PyOb
 */
       goto __pyx_L5_break;
 
-      /* "normcore/_compiled_lane.pyx":220
+      /* "normcore/_compiled_lane.pyx":222
  *         return None
  *     for candidate in entries:
  *         if candidate.op is op and same_shape(x, candidate) and same_options(candidate.options, options):             # <<<<<<<<<<<<<<
@@ -10841,7 +10877,7 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_2forward(CYTHON_UNUSED PyOb
 */
     }
 
-    /* "normcore/_compiled_lane.pyx":219
+    /* "normcore/_compiled_lane.pyx":221
  *     if not plain(x):
  *         return None
  *     for candidate in entries:             # <<<<<<<<<<<<<<
@@ -10856,7 +10892,7 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_2forward(CYTHON_UNUSED PyOb
   goto __pyx_L10_for_end;
   __pyx_L10_for_end:;
 
-  /* "normcore/_compiled_lane.pyx":224
+  /* "normcore/_compiled_lane.pyx":226
  *             break
  *     if (
  *         entry is None or not is_parameter(weight, entry) or not is_parameter(bias, entry)             # <<<<<<<<<<<<<<
@@ -10883,7 +10919,7 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_2forward(CYTHON_UNUSED PyOb
     goto __pyx_L12_bool_binop_done;
   }
 
-  /* "normcore/_compiled_lane.pyx":225
+  /* "normcore/_compiled_lane.pyx":227
  *     if (
  *         entry is None or not is_parameter(weight, entry) or not is_parameter(bias, entry)
  *         or not running_fit(entry, x, weight, bias, running_mean, running_var) or not is_open()             # <<<<<<<<<<<<<<
@@ -10910,7 +10946,7 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_2forward(CYTHON_UNUSED PyOb
 
     goto __pyx_L12_bool_binop_done;
   }
-  __pyx_t_5 = __pyx_f_8normcore_14_compiled_lane_is_open(); if (unlikely(__pyx_t_5 == ((int)-1))) __PYX_ERR(0, 225, __pyx_L1_error)
+  __pyx_t_5 = __pyx_f_8normcore_14_compiled_lane_is_open(); if (unlikely(__pyx_t_5 == ((int)-1))) __PYX_ERR(0, 227, __pyx_L1_error)
   __pyx_t_6 = (!__pyx_t_5);
 
 
@@ -10919,7 +10955,7 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_2forward(CYTHON_UNUSED PyOb
 
   __pyx_L12_bool_binop_done:;
 
-  /* "normcore/_compiled_lane.pyx":223
+  /* "normcore/_compiled_lane.pyx":225
  *             entry = candidate
  *             break
  *     if (             # <<<<<<<<<<<<<<
@@ -10929,7 +10965,7 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_2forward(CYTHON_UNUSED PyOb
   if (__pyx_t_1) {
 
 
-    /* "normcore/_compiled_lane.pyx":227
+    /* "normcore/_compiled_lane.pyx":229
  *         or not running_fit(entry, x, weight, bias, running_mean, running_var) or not is_open()
  *     ):
  *         return None             # <<<<<<<<<<<<<<
@@ -10946,7 +10982,7 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_2forward(CYTHON_UNUSED PyOb
     }
     goto __pyx_L0;
 
-    /* "normcore/_compiled_lane.pyx":223
+    /* "normcore/_compiled_lane.pyx":225
  *             entry = candidate
  *             break
  *     if (             # <<<<<<<<<<<<<<
@@ -10955,7 +10991,7 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_2forward(CYTHON_UNUSED PyOb
 */
   }
 
-  /* "normcore/_compiled_lane.pyx":228
+  /* "normcore/_compiled_lane.pyx":230
  *     ):
  *         return None
  *     if out is None:             # <<<<<<<<<<<<<<
@@ -10966,20 +11002,20 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_2forward(CYTHON_UNUSED PyOb
   if (__pyx_t_1) {
 
 
-    /* "normcore/_compiled_lane.pyx":229
+    /* "normcore/_compiled_lane.pyx":231
  *         return None
  *     if out is None:
  *         y = cnp.PyArray_EMPTY(entry.ndim, entry.shape, entry.kind, 0)             # <<<<<<<<<<<<<<
  *     elif (
  *         plain_writable(out) and same_shape(out, entry)
 */
-    __pyx_t_2 = PyArray_EMPTY(__pyx_v_entry->ndim, __pyx_v_entry->shape, __pyx_v_entry->kind, 0); if (unlikely(!__pyx_t_2)) __PYX_ERR(0, 229, __pyx_L1_error)
+    __pyx_t_2 = PyArray_EMPTY(__pyx_v_entry->ndim, __pyx_v_entry->shape, __pyx_v_entry->kind, 0); if (unlikely(!__pyx_t_2)) __PYX_ERR(0, 231, __pyx_L1_error)
     __Pyx_GOTREF(__pyx_t_2);
-    if (!(likely(((__pyx_t_2) == Py_None) || likely(__Pyx_TypeTest(__pyx_t_2, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 229, __pyx_L1_error)
+    if (!(likely(((__pyx_t_2) == Py_None) || likely(__Pyx_TypeTest(__pyx_t_2, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 231, __pyx_L1_error)
     __pyx_v_y = ((PyArrayObject *)__pyx_t_2);
     __pyx_t_2 = 0;
 
-    /* "normcore/_compiled_lane.pyx":228
+    /* "normcore/_compiled_lane.pyx":230
  *     ):
  *         return None
  *     if out is None:             # <<<<<<<<<<<<<<
@@ -10989,7 +11025,7 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_2forward(CYTHON_UNUSED PyOb
     goto __pyx_L17;
   }
 
-  /* "normcore/_compiled_lane.pyx":231
+  /* "normcore/_compiled_lane.pyx":233
  *         y = cnp.PyArray_EMPTY(entry.ndim, entry.shape, entry.kind, 0)
  *     elif (
  *         plain_writable(out) and same_shape(out, entry)             # <<<<<<<<<<<<<<
@@ -11007,16 +11043,16 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_2forward(CYTHON_UNUSED PyOb
     goto __pyx_L18_bool_binop_done;
   }
 
-  /* "normcore/_compiled_lane.pyx":232
+  /* "normcore/_compiled_lane.pyx":234
  *     elif (
  *         plain_writable(out) and same_shape(out, entry)
  *         and (cnp.PyArray_DATA(out) == cnp.PyArray_DATA(x) or apart(out, x)) and apart_or_none(out, weight)             # <<<<<<<<<<<<<<
  *         and apart_or_none(out, bias) and apart_or_none(out, running_mean) and apart_or_none(out, running_var)
  *     ):
 */
-  if (!(likely(((__pyx_v_out) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_out, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 231, __pyx_L1_error)
+  if (!(likely(((__pyx_v_out) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_out, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 233, __pyx_L1_error)
 
-  /* "normcore/_compiled_lane.pyx":231
+  /* "normcore/_compiled_lane.pyx":233
  *         y = cnp.PyArray_EMPTY(entry.ndim, entry.shape, entry.kind, 0)
  *     elif (
  *         plain_writable(out) and same_shape(out, entry)             # <<<<<<<<<<<<<<
@@ -11034,15 +11070,15 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_2forward(CYTHON_UNUSED PyOb
     goto __pyx_L18_bool_binop_done;
   }
 
-  /* "normcore/_compiled_lane.pyx":232
+  /* "normcore/_compiled_lane.pyx":234
  *     elif (
  *         plain_writable(out) and same_shape(out, entry)
  *         and (cnp.PyArray_DATA(out) == cnp.PyArray_DATA(x) or apart(out, x)) and apart_or_none(out, weight)             # <<<<<<<<<<<<<<
  *         and apart_or_none(out, bias) and apart_or_none(out, running_mean) and apart_or_none(out, running_var)
  *     ):
 */
-  if (!(likely(((__pyx_v_out) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_out, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 232, __pyx_L1_error)
-  if (!(likely(((__pyx_v_x) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_x, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 232, __pyx_L1_error)
+  if (!(likely(((__pyx_v_out) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_out, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 234, __pyx_L1_error)
+  if (!(likely(((__pyx_v_x) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_x, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 234, __pyx_L1_error)
   __pyx_t_6 = (PyArray_DATA(((PyArrayObject *)__pyx_v_out)) == PyArray_DATA(((PyArrayObject *)__pyx_v_x)));
 
   if (!__pyx_t_6) {
@@ -11051,8 +11087,8 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_2forward(CYTHON_UNUSED PyOb
 
     goto __pyx_L21_next_and;
   }
-  if (!(likely(((__pyx_v_out) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_out, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 232, __pyx_L1_error)
-  if (!(likely(((__pyx_v_x) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_x, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 232, __pyx_L1_error)
+  if (!(likely(((__pyx_v_out) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_out, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 234, __pyx_L1_error)
+  if (!(likely(((__pyx_v_x) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_x, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 234, __pyx_L1_error)
   __pyx_t_6 = __pyx_f_8normcore_14_compiled_lane_apart(((PyArrayObject *)__pyx_v_out), ((PyArrayObject *)__pyx_v_x));
 
   if (__pyx_t_6) {
@@ -11065,16 +11101,16 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_2forward(CYTHON_UNUSED PyOb
   }
   __pyx_L21_next_and:;
 
-  /* "normcore/_compiled_lane.pyx":233
+  /* "normcore/_compiled_lane.pyx":235
  *         plain_writable(out) and same_shape(out, entry)
  *         and (cnp.PyArray_DATA(out) == cnp.PyArray_DATA(x) or apart(out, x)) and apart_or_none(out, weight)
  *         and apart_or_none(out, bias) and apart_or_none(out, running_mean) and apart_or_none(out, running_var)             # <<<<<<<<<<<<<<
  *     ):
  *         y = out
 */
-  if (!(likely(((__pyx_v_out) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_out, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 232, __pyx_L1_error)
+  if (!(likely(((__pyx_v_out) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_out, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 234, __pyx_L1_error)
 
-  /* "normcore/_compiled_lane.pyx":232
+  /* "normcore/_compiled_lane.pyx":234
  *     elif (
  *         plain_writable(out) and same_shape(out, entry)
  *         and (cnp.PyArray_DATA(out) == cnp.PyArray_DATA(x) or apart(out, x)) and apart_or_none(out, weight)             # <<<<<<<<<<<<<<
@@ -11092,14 +11128,14 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_2forward(CYTHON_UNUSED PyOb
     goto __pyx_L18_bool_binop_done;
   }
 
-  /* "normcore/_compiled_lane.pyx":233
+  /* "normcore/_compiled_lane.pyx":235
  *         plain_writable(out) and same_shape(out, entry)
  *         and (cnp.PyArray_DATA(out) == cnp.PyArray_DATA(x) or apart(out, x)) and apart_or_none(out, weight)
  *         and apart_or_none(out, bias) and apart_or_none(out, running_mean) and apart_or_none(out, running_var)             # <<<<<<<<<<<<<<
  *     ):
  *         y = out
 */
-  if (!(likely(((__pyx_v_out) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_out, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 233, __pyx_L1_error)
+  if (!(likely(((__pyx_v_out) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_out, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 235, __pyx_L1_error)
   __pyx_t_6 = __pyx_f_8normcore_14_compiled_lane_apart_or_none(((PyArrayObject *)__pyx_v_out), __pyx_v_bias);
 
   if (__pyx_t_6) {
@@ -11110,7 +11146,7 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_2forward(CYTHON_UNUSED PyOb
 
     goto __pyx_L18_bool_binop_done;
   }
-  if (!(likely(((__pyx_v_out) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_out, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 233, __pyx_L1_error)
+  if (!(likely(((__pyx_v_out) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_out, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 235, __pyx_L1_error)
   __pyx_t_6 = __pyx_f_8normcore_14_compiled_lane_apart_or_none(((PyArrayObject *)__pyx_v_out), __pyx_v_running_mean);
 
   if (__pyx_t_6) {
@@ -11121,7 +11157,7 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_2forward(CYTHON_UNUSED PyOb
 
     goto __pyx_L18_bool_binop_done;
   }
-  if (!(likely(((__pyx_v_out) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_out, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 233, __pyx_L1_error)
+  if (!(likely(((__pyx_v_out) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_out, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 235, __pyx_L1_error)
   __pyx_t_6 = __pyx_f_8normcore_14_compiled_lane_apart_or_none(((PyArrayObject *)__pyx_v_out), __pyx_v_running_var);
 
 
@@ -11129,7 +11165,7 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_2forward(CYTHON_UNUSED PyOb
 
   __pyx_L18_bool_binop_done:;
 
-  /* "normcore/_compiled_lane.pyx":230
+  /* "normcore/_compiled_lane.pyx":232
  *     if out is None:
  *         y = cnp.PyArray_EMPTY(entry.ndim, entry.shape, entry.kind, 0)
  *     elif (             # <<<<<<<<<<<<<<
@@ -11139,7 +11175,7 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_2forward(CYTHON_UNUSED PyOb
   if (__pyx_t_1) {
 
 
-    /* "normcore/_compiled_lane.pyx":235
+    /* "normcore/_compiled_lane.pyx":237
  *         and apart_or_none(out, bias) and apart_or_none(out, running_mean) and apart_or_none(out, running_var)
  *     ):
  *         y = out             # <<<<<<<<<<<<<<
@@ -11148,11 +11184,11 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_2forward(CYTHON_UNUSED PyOb
 */
     __pyx_t_2 = __pyx_v_out;
     __Pyx_INCREF(__pyx_t_2);
-    if (!(likely(((__pyx_t_2) == Py_None) || likely(__Pyx_TypeTest(__pyx_t_2, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 235, __pyx_L1_error)
+    if (!(likely(((__pyx_t_2) == Py_None) || likely(__Pyx_TypeTest(__pyx_t_2, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 237, __pyx_L1_error)
     __pyx_v_y = ((PyArrayObject *)__pyx_t_2);
     __pyx_t_2 = 0;
 
-    /* "normcore/_compiled_lane.pyx":230
+    /* "normcore/_compiled_lane.pyx":232
  *     if out is None:
  *         y = cnp.PyArray_EMPTY(entry.ndim, entry.shape, entry.kind, 0)
  *     elif (             # <<<<<<<<<<<<<<
@@ -11162,7 +11198,7 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_2forward(CYTHON_UNUSED PyOb
     goto __pyx_L17;
   }
 
-  /* "normcore/_compiled_lane.pyx":237
+  /* "normcore/_compiled_lane.pyx":239
  *         y = out
  *     else:
  *         return None             # <<<<<<<<<<<<<<
@@ -11182,36 +11218,36 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_2forward(CYTHON_UNUSED PyOb
   }
   __pyx_L17:;
 
-  /* "normcore/_compiled_lane.pyx":238
+  /* "normcore/_compiled_lane.pyx":240
  *     else:
  *         return None
  *     mean, rstd = vector(entry.groups, cnp.NPY_FLOAT64), vector(entry.groups, cnp.NPY_FLOAT64)             # <<<<<<<<<<<<<<
  *     run_forward(entry, x, weight, bias, running_mean, running_var, mean, rstd, y)
  *     return y, context(entry, x, weight, bias, mean, rstd, out is not None and cnp.PyArray_DATA(y) == cnp.PyArray_DATA(x))
 */
-  __pyx_t_2 = __pyx_f_8normcore_14_compiled_lane_vector(__pyx_v_entry->groups, NPY_FLOAT64); if (unlikely(!__pyx_t_2)) __PYX_ERR(0, 238, __pyx_L1_error)
+  __pyx_t_2 = __pyx_f_8normcore_14_compiled_lane_vector(__pyx_v_entry->groups, NPY_FLOAT64); if (unlikely(!__pyx_t_2)) __PYX_ERR(0, 240, __pyx_L1_error)
   __Pyx_GOTREF(__pyx_t_2);
-  __pyx_t_4 = __pyx_f_8normcore_14_compiled_lane_vector(__pyx_v_entry->groups, NPY_FLOAT64); if (unlikely(!__pyx_t_4)) __PYX_ERR(0, 238, __pyx_L1_error)
+  __pyx_t_4 = __pyx_f_8normcore_14_compiled_lane_vector(__pyx_v_entry->groups, NPY_FLOAT64); if (unlikely(!__pyx_t_4)) __PYX_ERR(0, 240, __pyx_L1_error)
   __Pyx_GOTREF(__pyx_t_4);
   __pyx_v_mean = __pyx_t_2;
   __pyx_t_2 = 0;
   __pyx_v_rstd = __pyx_t_4;
   __pyx_t_4 = 0;
 
-  /* "normcore/_compiled_lane.pyx":239
+  /* "normcore/_compiled_lane.pyx":241
  *         return None
  *     mean, rstd = vector(entry.groups, cnp.NPY_FLOAT64), vector(entry.groups, cnp.NPY_FLOAT64)
  *     run_forward(entry, x, weight, bias, running_mean, running_var, mean, rstd, y)             # <<<<<<<<<<<<<<
  *     return y, context(entry, x, weight, bias, mean, rstd, out is not None and cnp.PyArray_DATA(y) == cnp.PyArray_DATA(x))
  * 
 */
-  if (!(likely(((__pyx_v_x) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_x, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 239, __pyx_L1_error)
-  if (!(likely(((__pyx_v_mean) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_mean, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 239, __pyx_L1_error)
-  if (!(likely(((__pyx_v_rstd) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_rstd, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 239, __pyx_L1_error)
-  __pyx_t_7 = __pyx_f_8normcore_14_compiled_lane_run_forward(__pyx_v_entry, ((PyArrayObject *)__pyx_v_x), __pyx_v_weight, __pyx_v_bias, __pyx_v_running_mean, __pyx_v_running_var, ((PyArrayObject *)__pyx_v_mean), ((PyArrayObject *)__pyx_v_rstd), __pyx_v_y); if (unlikely(__pyx_t_7 == ((int)-1))) __PYX_ERR(0, 239, __pyx_L1_error)
+  if (!(likely(((__pyx_v_x) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_x, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 241, __pyx_L1_error)
+  if (!(likely(((__pyx_v_mean) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_mean, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 241, __pyx_L1_error)
+  if (!(likely(((__pyx_v_rstd) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_rstd, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 241, __pyx_L1_error)
+  __pyx_t_7 = __pyx_f_8normcore_14_compiled_lane_run_forward(__pyx_v_entry, ((PyArrayObject *)__pyx_v_x), __pyx_v_weight, __pyx_v_bias, __pyx_v_running_mean, __pyx_v_running_var, ((PyArrayObject *)__pyx_v_mean), ((PyArrayObject *)__pyx_v_rstd), __pyx_v_y); if (unlikely(__pyx_t_7 == ((int)-1))) __PYX_ERR(0, 241, __pyx_L1_error)
 
 
-  /* "normcore/_compiled_lane.pyx":240
+  /* "normcore/_compiled_lane.pyx":242
  *     mean, rstd = vector(entry.groups, cnp.NPY_FLOAT64), vector(entry.groups, cnp.NPY_FLOAT64)
  *     run_forward(entry, x, weight, bias, running_mean, running_var, mean, rstd, y)
  *     return y, context(entry, x, weight, bias, mean, rstd, out is not None and cnp.PyArray_DATA(y) == cnp.PyArray_DATA(x))             # <<<<<<<<<<<<<<
@@ -11227,23 +11263,23 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_2forward(CYTHON_UNUSED PyOb
 
     goto __pyx_L26_bool_binop_done;
   }
-  if (!(likely(((__pyx_v_x) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_x, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 240, __pyx_L1_error)
+  if (!(likely(((__pyx_v_x) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_x, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 242, __pyx_L1_error)
   __pyx_t_6 = (PyArray_DATA(__pyx_v_y) == PyArray_DATA(((PyArrayObject *)__pyx_v_x)));
 
 
   __pyx_t_1 = __pyx_t_6;
 
   __pyx_L26_bool_binop_done:;
-  __pyx_t_4 = __pyx_f_8normcore_14_compiled_lane_context(__pyx_v_entry, __pyx_v_x, __pyx_v_weight, __pyx_v_bias, __pyx_v_mean, __pyx_v_rstd, __pyx_t_1); if (unlikely(!__pyx_t_4)) __PYX_ERR(0, 240, __pyx_L1_error)
+  __pyx_t_4 = __pyx_f_8normcore_14_compiled_lane_context(__pyx_v_entry, __pyx_v_x, __pyx_v_weight, __pyx_v_bias, __pyx_v_mean, __pyx_v_rstd, __pyx_t_1); if (unlikely(!__pyx_t_4)) __PYX_ERR(0, 242, __pyx_L1_error)
   __Pyx_GOTREF(__pyx_t_4);
 
-  __pyx_t_2 = PyTuple_New(2); if (unlikely(!__pyx_t_2)) __PYX_ERR(0, 240, __pyx_L1_error)
+  __pyx_t_2 = PyTuple_New(2); if (unlikely(!__pyx_t_2)) __PYX_ERR(0, 242, __pyx_L1_error)
   __Pyx_GOTREF(__pyx_t_2);
   __Pyx_INCREF((PyObject *)__pyx_v_y);
   __Pyx_GIVEREF((PyObject *)__pyx_v_y);
-  if (__Pyx_PyTuple_SET_ITEM(__pyx_t_2, 0, ((PyObject *)__pyx_v_y)) != (0)) __PYX_ERR(0, 240, __pyx_L1_error);
+  if (__Pyx_PyTuple_SET_ITEM(__pyx_t_2, 0, ((PyObject *)__pyx_v_y)) != (0)) __PYX_ERR(0, 242, __pyx_L1_error);
   __Pyx_GIVEREF(__pyx_t_4);
-  if (__Pyx_PyTuple_SET_ITEM(__pyx_t_2, 1, __pyx_t_4) != (0)) __PYX_ERR(0, 240, __pyx_L1_error);
+  if (__Pyx_PyTuple_SET_ITEM(__pyx_t_2, 1, __pyx_t_4) != (0)) __PYX_ERR(0, 242, __pyx_L1_error);
   __pyx_t_4 = 0;
   {
     PyObject *__pyx_temp;
@@ -11256,7 +11292,7 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_2forward(CYTHON_UNUSED PyOb
   __pyx_t_2 = 0;
   goto __pyx_L0;
 
-  /* "normcore/_compiled_lane.pyx":213
+  /* "normcore/_compiled_lane.pyx":215
  * 
  * 
  * def forward(str op, tuple options, x, weight, bias, running_mean, running_var, out):             # <<<<<<<<<<<<<<
@@ -11282,7 +11318,7 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_2forward(CYTHON_UNUSED PyOb
 }
 static PyObject *__pyx_gb_8normcore_14_compiled_lane_12same_options_2generator1(__pyx_CoroutineObject *__pyx_generator, CYTHON_UNUSED PyThreadState *__pyx_tstate, PyObject *__pyx_sent_value); /* proto */
 
-/* "normcore/_compiled_lane.pyx":251
+/* "normcore/_compiled_lane.pyx":253
  *         if type(known[i]) is not type(given[i]) or type(given[i]) is bool or known[i] != given[i]:
  *             return False
  *         if type(given[i]) is tuple and not all(type(n) is int for n in given[i]):             # <<<<<<<<<<<<<<
@@ -11302,7 +11338,7 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_12same_options_genexpr(CYTH
   if (unlikely(!__pyx_cur_scope)) {
     __pyx_cur_scope = ((struct __pyx_obj_8normcore_14_compiled_lane___pyx_scope_struct_1_genexpr *)Py_None);
     __Pyx_INCREF(Py_None);
-    __PYX_ERR(0, 251, __pyx_L1_error)
+    __PYX_ERR(0, 253, __pyx_L1_error)
   } else {
     __Pyx_GOTREF((PyObject *)__pyx_cur_scope);
   }
@@ -11310,7 +11346,7 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_12same_options_genexpr(CYTH
   __Pyx_INCREF(__pyx_cur_scope->__pyx_genexpr_arg_0);
   __Pyx_GIVEREF(__pyx_cur_scope->__pyx_genexpr_arg_0);
   {
-    __pyx_CoroutineObject *gen = __Pyx_Generator_New((__pyx_coroutine_body_t) __pyx_gb_8normcore_14_compiled_lane_12same_options_2generator1, ((PyObject *)__pyx_mstate_global->__pyx_codeobj_tab[1]), (PyObject *) __pyx_cur_scope, __pyx_mstate_global->__pyx_n_u_genexpr, __pyx_mstate_global->__pyx_n_u_same_options_locals_genexpr, __pyx_mstate_global->__pyx_n_u_normcore__compiled_lane); if (unlikely(!gen)) __PYX_ERR(0, 251, __pyx_L1_error)
+    __pyx_CoroutineObject *gen = __Pyx_Generator_New((__pyx_coroutine_body_t) __pyx_gb_8normcore_14_compiled_lane_12same_options_2generator1, ((PyObject *)__pyx_mstate_global->__pyx_codeobj_tab[1]), (PyObject *) __pyx_cur_scope, __pyx_mstate_global->__pyx_n_u_genexpr, __pyx_mstate_global->__pyx_n_u_same_options_locals_genexpr, __pyx_mstate_global->__pyx_n_u_normcore__compiled_lane); if (unlikely(!gen)) __PYX_ERR(0, 253, __pyx_L1_error)
     __Pyx_DECREF(__pyx_cur_scope);
     __Pyx_RefNannyFinishContext();
     return (PyObject *) gen;
@@ -11348,16 +11384,16 @@ static PyObject *__pyx_gb_8normcore_14_compiled_lane_12same_options_2generator1(
     return NULL;
   }
   __pyx_L3_first_run:;
-  if (unlikely(!__pyx_sent_value)) __PYX_ERR(0, 251, __pyx_L1_error)
-  if (unlikely(!__pyx_cur_scope->__pyx_genexpr_arg_0)) { __Pyx_RaiseUnboundLocalError(".0"); __PYX_ERR(0, 251, __pyx_L1_error) }
+  if (unlikely(!__pyx_sent_value)) __PYX_ERR(0, 253, __pyx_L1_error)
+  if (unlikely(!__pyx_cur_scope->__pyx_genexpr_arg_0)) { __Pyx_RaiseUnboundLocalError(".0"); __PYX_ERR(0, 253, __pyx_L1_error) }
   if (likely(PyList_CheckExact(__pyx_cur_scope->__pyx_genexpr_arg_0)) || PyTuple_CheckExact(__pyx_cur_scope->__pyx_genexpr_arg_0)) {
     __pyx_t_1 = __pyx_cur_scope->__pyx_genexpr_arg_0; __Pyx_INCREF(__pyx_t_1);
     __pyx_t_2 = 0;
     __pyx_t_3 = NULL;
   } else {
-    __pyx_t_2 = -1; __pyx_t_1 = PyObject_GetIter(__pyx_cur_scope->__pyx_genexpr_arg_0); if (unlikely(!__pyx_t_1)) __PYX_ERR(0, 251, __pyx_L1_error)
+    __pyx_t_2 = -1; __pyx_t_1 = PyObject_GetIter(__pyx_cur_scope->__pyx_genexpr_arg_0); if (unlikely(!__pyx_t_1)) __PYX_ERR(0, 253, __pyx_L1_error)
     __Pyx_GOTREF(__pyx_t_1);
-    __pyx_t_3 = (CYTHON_COMPILING_IN_LIMITED_API) ? PyIter_Next : __Pyx_PyObject_GetIterNextFunc(__pyx_t_1); if (unlikely(!__pyx_t_3)) __PYX_ERR(0, 251, __pyx_L1_error)
+    __pyx_t_3 = (CYTHON_COMPILING_IN_LIMITED_API) ? PyIter_Next : __Pyx_PyObject_GetIterNextFunc(__pyx_t_1); if (unlikely(!__pyx_t_3)) __PYX_ERR(0, 253, __pyx_L1_error)
   }
   for (;;) {
     if (likely(!__pyx_t_3)) {
@@ -11365,7 +11401,7 @@ static PyObject *__pyx_gb_8normcore_14_compiled_lane_12same_options_2generator1(
         {
           Py_ssize_t __pyx_temp = __Pyx_PyList_GET_SIZE(__pyx_t_1);
           #if !CYTHON_ASSUME_SAFE_SIZE
-          if (unlikely((__pyx_temp < 0))) __PYX_ERR(0, 251, __pyx_L1_error)
+          if (unlikely((__pyx_temp < 0))) __PYX_ERR(0, 253, __pyx_L1_error)
           #endif
           if (__pyx_t_2 >= __pyx_temp) break;
         }
@@ -11375,7 +11411,7 @@ static PyObject *__pyx_gb_8normcore_14_compiled_lane_12same_options_2generator1(
         {
           Py_ssize_t __pyx_temp = __Pyx_PyTuple_GET_SIZE(__pyx_t_1);
           #if !CYTHON_ASSUME_SAFE_SIZE
-          if (unlikely((__pyx_temp < 0))) __PYX_ERR(0, 251, __pyx_L1_error)
+          if (unlikely((__pyx_temp < 0))) __PYX_ERR(0, 253, __pyx_L1_error)
           #endif
           if (__pyx_t_2 >= __pyx_temp) break;
         }
@@ -11386,13 +11422,13 @@ static PyObject *__pyx_gb_8normcore_14_compiled_lane_12same_options_2generator1(
         #endif
         ++__pyx_t_2;
       }
-      if (unlikely(!__pyx_t_4)) __PYX_ERR(0, 251, __pyx_L1_error)
+      if (unlikely(!__pyx_t_4)) __PYX_ERR(0, 253, __pyx_L1_error)
     } else {
       __pyx_t_4 = __pyx_t_3(__pyx_t_1);
       if (unlikely(!__pyx_t_4)) {
         PyObject* exc_type = PyErr_Occurred();
         if (exc_type) {
-          if (unlikely(!__Pyx_PyErr_GivenExceptionMatches(exc_type, PyExc_StopIteration))) __PYX_ERR(0, 251, __pyx_L1_error)
+          if (unlikely(!__Pyx_PyErr_GivenExceptionMatches(exc_type, PyExc_StopIteration))) __PYX_ERR(0, 253, __pyx_L1_error)
           PyErr_Clear();
         }
         break;
@@ -11457,7 +11493,7 @@ static PyObject *__pyx_gb_8normcore_14_compiled_lane_12same_options_2generator1(
   return __pyx_r;
 }
 
-/* "normcore/_compiled_lane.pyx":243
+/* "normcore/_compiled_lane.pyx":245
  * 
  * 
  * cdef bint same_options(tuple known, tuple given) except -1:             # <<<<<<<<<<<<<<
@@ -11483,7 +11519,7 @@ static int __pyx_f_8normcore_14_compiled_lane_same_options(PyObject *__pyx_v_kno
   int __pyx_clineno = 0;
   __Pyx_RefNannySetupContext("same_options", 0);
 
-  /* "normcore/_compiled_lane.pyx":246
+  /* "normcore/_compiled_lane.pyx":248
  *     # Of the same types and values: True is not 1 here. A tuple holds ints alone, as learn() made sure.
  *     cdef Py_ssize_t i
  *     for i in range(len(known)):             # <<<<<<<<<<<<<<
@@ -11492,15 +11528,15 @@ static int __pyx_f_8normcore_14_compiled_lane_same_options(PyObject *__pyx_v_kno
 */
   if (unlikely(__pyx_v_known == Py_None)) {
     PyErr_SetString(PyExc_TypeError, "object of type \047NoneType\047 has no len()");
-    __PYX_ERR(0, 246, __pyx_L1_error)
+    __PYX_ERR(0, 248, __pyx_L1_error)
   }
-  __pyx_t_1 = __Pyx_PyTuple_GET_SIZE(__pyx_v_known); if (unlikely(__pyx_t_1 == ((Py_ssize_t)-1))) __PYX_ERR(0, 246, __pyx_L1_error)
+  __pyx_t_1 = __Pyx_PyTuple_GET_SIZE(__pyx_v_known); if (unlikely(__pyx_t_1 == ((Py_ssize_t)-1))) __PYX_ERR(0, 248, __pyx_L1_error)
   __pyx_t_2 = __pyx_t_1;
 
   for (__pyx_t_3 = 0; __pyx_t_3 < __pyx_t_2; __pyx_t_3+=1) {
     __pyx_v_i = __pyx_t_3;
 
-    /* "normcore/_compiled_lane.pyx":247
+    /* "normcore/_compiled_lane.pyx":249
  *     cdef Py_ssize_t i
  *     for i in range(len(known)):
  *         if known[i] is given[i]:             # <<<<<<<<<<<<<<
@@ -11509,17 +11545,17 @@ static int __pyx_f_8normcore_14_compiled_lane_same_options(PyObject *__pyx_v_kno
 */
     if (unlikely(__pyx_v_known == Py_None)) {
       PyErr_SetString(PyExc_TypeError, "\047NoneType\047 object is not subscriptable");
-      __PYX_ERR(0, 247, __pyx_L1_error)
+      __PYX_ERR(0, 249, __pyx_L1_error)
     }
     if (unlikely(__pyx_v_given == Py_None)) {
       PyErr_SetString(PyExc_TypeError, "\047NoneType\047 object is not subscriptable");
-      __PYX_ERR(0, 247, __pyx_L1_error)
+      __PYX_ERR(0, 249, __pyx_L1_error)
     }
     __pyx_t_4 = (__Pyx_PyTuple_GET_ITEM(__pyx_v_known, __pyx_v_i) == __Pyx_PyTuple_GET_ITEM(__pyx_v_given, __pyx_v_i));
     if (__pyx_t_4) {
 
 
-      /* "normcore/_compiled_lane.pyx":248
+      /* "normcore/_compiled_lane.pyx":250
  *     for i in range(len(known)):
  *         if known[i] is given[i]:
  *             continue             # <<<<<<<<<<<<<<
@@ -11528,7 +11564,7 @@ static int __pyx_f_8normcore_14_compiled_lane_same_options(PyObject *__pyx_v_kno
 */
       goto __pyx_L3_continue;
 
-      /* "normcore/_compiled_lane.pyx":247
+      /* "normcore/_compiled_lane.pyx":249
  *     cdef Py_ssize_t i
  *     for i in range(len(known)):
  *         if known[i] is given[i]:             # <<<<<<<<<<<<<<
@@ -11537,7 +11573,7 @@ static int __pyx_f_8normcore_14_compiled_lane_same_options(PyObject *__pyx_v_kno
 */
     }
 
-    /* "normcore/_compiled_lane.pyx":249
+    /* "normcore/_compiled_lane.pyx":251
  *         if known[i] is given[i]:
  *             continue
  *         if type(known[i]) is not type(given[i]) or type(given[i]) is bool or known[i] != given[i]:             # <<<<<<<<<<<<<<
@@ -11546,11 +11582,11 @@ static int __pyx_f_8normcore_14_compiled_lane_same_options(PyObject *__pyx_v_kno
 */
     if (unlikely(__pyx_v_known == Py_None)) {
       PyErr_SetString(PyExc_TypeError, "\047NoneType\047 object is not subscriptable");
-      __PYX_ERR(0, 249, __pyx_L1_error)
+      __PYX_ERR(0, 251, __pyx_L1_error)
     }
     if (unlikely(__pyx_v_given == Py_None)) {
       PyErr_SetString(PyExc_TypeError, "\047NoneType\047 object is not subscriptable");
-      __PYX_ERR(0, 249, __pyx_L1_error)
+      __PYX_ERR(0, 251, __pyx_L1_error)
     }
     __pyx_t_5 = (((PyObject *)Py_TYPE(__Pyx_PyTuple_GET_ITEM(__pyx_v_known, __pyx_v_i))) != ((PyObject *)Py_TYPE(__Pyx_PyTuple_GET_ITEM(__pyx_v_given, __pyx_v_i))));
     if (!__pyx_t_5) {
@@ -11563,7 +11599,7 @@ static int __pyx_f_8normcore_14_compiled_lane_same_options(PyObject *__pyx_v_kno
     }
     if (unlikely(__pyx_v_given == Py_None)) {
       PyErr_SetString(PyExc_TypeError, "\047NoneType\047 object is not subscriptable");
-      __PYX_ERR(0, 249, __pyx_L1_error)
+      __PYX_ERR(0, 251, __pyx_L1_error)
     }
     __pyx_t_5 = (((PyObject *)Py_TYPE(__Pyx_PyTuple_GET_ITEM(__pyx_v_given, __pyx_v_i))) == ((PyObject *)(&PyBool_Type)));
     if (!__pyx_t_5) {
@@ -11576,13 +11612,13 @@ static int __pyx_f_8normcore_14_compiled_lane_same_options(PyObject *__pyx_v_kno
     }
     if (unlikely(__pyx_v_known == Py_None)) {
       PyErr_SetString(PyExc_TypeError, "\047NoneType\047 object is not subscriptable");
-      __PYX_ERR(0, 249, __pyx_L1_error)
+      __PYX_ERR(0, 251, __pyx_L1_error)
     }
     if (unlikely(__pyx_v_given == Py_None)) {
       PyErr_SetString(PyExc_TypeError, "\047NoneType\047 object is not subscriptable");
-      __PYX_ERR(0, 249, __pyx_L1_error)
+      __PYX_ERR(0, 251, __pyx_L1_error)
     }
-    __pyx_t_5 = __Pyx_PyObject_CompareBoolNe_object_object(__Pyx_PyTuple_GET_ITEM(__pyx_v_known, __pyx_v_i), __Pyx_PyTuple_GET_ITEM(__pyx_v_given, __pyx_v_i), Py_NE); if (unlikely((__pyx_t_5 < 0))) __PYX_ERR(0, 249, __pyx_L1_error)
+    __pyx_t_5 = __Pyx_PyObject_CompareBoolNe_object_object(__Pyx_PyTuple_GET_ITEM(__pyx_v_known, __pyx_v_i), __Pyx_PyTuple_GET_ITEM(__pyx_v_given, __pyx_v_i), Py_NE); if (unlikely((__pyx_t_5 < 0))) __PYX_ERR(0, 251, __pyx_L1_error)
 
     __pyx_t_4 = __pyx_t_5;
 
@@ -11590,7 +11626,7 @@ static int __pyx_f_8normcore_14_compiled_lane_same_options(PyObject *__pyx_v_kno
     if (__pyx_t_4) {
 
 
-      /* "normcore/_compiled_lane.pyx":250
+      /* "normcore/_compiled_lane.pyx":252
  *             continue
  *         if type(known[i]) is not type(given[i]) or type(given[i]) is bool or known[i] != given[i]:
  *             return False             # <<<<<<<<<<<<<<
@@ -11603,7 +11639,7 @@ static int __pyx_f_8normcore_14_compiled_lane_same_options(PyObject *__pyx_v_kno
       }
       goto __pyx_L0;
 
-      /* "normcore/_compiled_lane.pyx":249
+      /* "normcore/_compiled_lane.pyx":251
  *         if known[i] is given[i]:
  *             continue
  *         if type(known[i]) is not type(given[i]) or type(given[i]) is bool or known[i] != given[i]:             # <<<<<<<<<<<<<<
@@ -11612,7 +11648,7 @@ static int __pyx_f_8normcore_14_compiled_lane_same_options(PyObject *__pyx_v_kno
 */
     }
 
-    /* "normcore/_compiled_lane.pyx":251
+    /* "normcore/_compiled_lane.pyx":253
  *         if type(known[i]) is not type(given[i]) or type(given[i]) is bool or known[i] != given[i]:
  *             return False
  *         if type(given[i]) is tuple and not all(type(n) is int for n in given[i]):             # <<<<<<<<<<<<<<
@@ -11621,7 +11657,7 @@ static int __pyx_f_8normcore_14_compiled_lane_same_options(PyObject *__pyx_v_kno
 */
     if (unlikely(__pyx_v_given == Py_None)) {
       PyErr_SetString(PyExc_TypeError, "\047NoneType\047 object is not subscriptable");
-      __PYX_ERR(0, 251, __pyx_L1_error)
+      __PYX_ERR(0, 253, __pyx_L1_error)
     }
     __pyx_t_5 = (((PyObject *)Py_TYPE(__Pyx_PyTuple_GET_ITEM(__pyx_v_given, __pyx_v_i))) == ((PyObject *)(&PyTuple_Type)));
     if (__pyx_t_5) {
@@ -11634,14 +11670,14 @@ static int __pyx_f_8normcore_14_compiled_lane_same_options(PyObject *__pyx_v_kno
     }
     if (unlikely(__pyx_v_given == Py_None)) {
       PyErr_SetString(PyExc_TypeError, "\047NoneType\047 object is not subscriptable");
-      __PYX_ERR(0, 251, __pyx_L1_error)
+      __PYX_ERR(0, 253, __pyx_L1_error)
     }
-    __pyx_t_6 = __pyx_pf_8normcore_14_compiled_lane_12same_options_genexpr(NULL, __Pyx_PyTuple_GET_ITEM(__pyx_v_given, __pyx_v_i)); if (unlikely(!__pyx_t_6)) __PYX_ERR(0, 251, __pyx_L1_error)
+    __pyx_t_6 = __pyx_pf_8normcore_14_compiled_lane_12same_options_genexpr(NULL, __Pyx_PyTuple_GET_ITEM(__pyx_v_given, __pyx_v_i)); if (unlikely(!__pyx_t_6)) __PYX_ERR(0, 253, __pyx_L1_error)
     __Pyx_GOTREF(__pyx_t_6);
-    __pyx_t_7 = __Pyx_Generator_GetInlinedResult(__pyx_t_6); if (unlikely(!__pyx_t_7)) __PYX_ERR(0, 251, __pyx_L1_error)
+    __pyx_t_7 = __Pyx_Generator_GetInlinedResult(__pyx_t_6); if (unlikely(!__pyx_t_7)) __PYX_ERR(0, 253, __pyx_L1_error)
     __Pyx_GOTREF(__pyx_t_7);
     __Pyx_DECREF(__pyx_t_6); __pyx_t_6 = 0;
-    __pyx_t_5 = __Pyx_PyObject_IsTrue(__pyx_t_7); if (unlikely((__pyx_t_5 < 0))) __PYX_ERR(0, 251, __pyx_L1_error)
+    __pyx_t_5 = __Pyx_PyObject_IsTrue(__pyx_t_7); if (unlikely((__pyx_t_5 < 0))) __PYX_ERR(0, 253, __pyx_L1_error)
     __Pyx_DECREF(__pyx_t_7); __pyx_t_7 = 0;
     __pyx_t_8 = (!__pyx_t_5);
 
@@ -11653,7 +11689,7 @@ static int __pyx_f_8normcore_14_compiled_lane_same_options(PyObject *__pyx_v_kno
     if (__pyx_t_4) {
 
 
-      /* "normcore/_compiled_lane.pyx":252
+      /* "normcore/_compiled_lane.pyx":254
  *             return False
  *         if type(given[i]) is tuple and not all(type(n) is int for n in given[i]):
  *             return False             # <<<<<<<<<<<<<<
@@ -11666,7 +11702,7 @@ static int __pyx_f_8normcore_14_compiled_lane_same_options(PyObject *__pyx_v_kno
       }
       goto __pyx_L0;
 
-      /* "normcore/_compiled_lane.pyx":251
+      /* "normcore/_compiled_lane.pyx":253
  *         if type(known[i]) is not type(given[i]) or type(given[i]) is bool or known[i] != given[i]:
  *             return False
  *         if type(given[i]) is tuple and not all(type(n) is int for n in given[i]):             # <<<<<<<<<<<<<<
@@ -11679,7 +11715,7 @@ static int __pyx_f_8normcore_14_compiled_lane_same_options(PyObject *__pyx_v_kno
 
 
 
-  /* "normcore/_compiled_lane.pyx":253
+  /* "normcore/_compiled_lane.pyx":255
  *         if type(given[i]) is tuple and not all(type(n) is int for n in given[i]):
  *             return False
  *     return True             # <<<<<<<<<<<<<<
@@ -11692,7 +11728,7 @@ static int __pyx_f_8normcore_14_compiled_lane_same_options(PyObject *__pyx_v_kno
   }
   goto __pyx_L0;
 
-  /* "normcore/_compiled_lane.pyx":243
+  /* "normcore/_compiled_lane.pyx":245
  * 
  * 
  * cdef bint same_options(tuple known, tuple given) except -1:             # <<<<<<<<<<<<<<
@@ -11714,7 +11750,7 @@ static int __pyx_f_8normcore_14_compiled_lane_same_options(PyObject *__pyx_v_kno
   return __pyx_r;
 }
 
-/* "normcore/_compiled_lane.pyx":256
+/* "normcore/_compiled_lane.pyx":258
  * 
  * 
  * cdef bint running_fit(Entry entry, object x, object weight, object bias, object mean, object var) noexcept:             # <<<<<<<<<<<<<<
@@ -11730,7 +11766,7 @@ static int __pyx_f_8normcore_14_compiled_lane_running_fit(struct __pyx_obj_8norm
   const char *__pyx_filename = NULL;
   int __pyx_clineno = 0;
 
-  /* "normcore/_compiled_lane.pyx":257
+  /* "normcore/_compiled_lane.pyx":259
  * 
  * cdef bint running_fit(Entry entry, object x, object weight, object bias, object mean, object var) noexcept:
  *     if mean is None and var is None:             # <<<<<<<<<<<<<<
@@ -11754,7 +11790,7 @@ static int __pyx_f_8normcore_14_compiled_lane_running_fit(struct __pyx_obj_8norm
   if (__pyx_t_1) {
 
 
-    /* "normcore/_compiled_lane.pyx":258
+    /* "normcore/_compiled_lane.pyx":260
  * cdef bint running_fit(Entry entry, object x, object weight, object bias, object mean, object var) noexcept:
  *     if mean is None and var is None:
  *         return entry.training             # <<<<<<<<<<<<<<
@@ -11767,7 +11803,7 @@ static int __pyx_f_8normcore_14_compiled_lane_running_fit(struct __pyx_obj_8norm
     }
     goto __pyx_L0;
 
-    /* "normcore/_compiled_lane.pyx":257
+    /* "normcore/_compiled_lane.pyx":259
  * 
  * cdef bint running_fit(Entry entry, object x, object weight, object bias, object mean, object var) noexcept:
  *     if mean is None and var is None:             # <<<<<<<<<<<<<<
@@ -11776,7 +11812,7 @@ static int __pyx_f_8normcore_14_compiled_lane_running_fit(struct __pyx_obj_8norm
 */
   }
 
-  /* "normcore/_compiled_lane.pyx":259
+  /* "normcore/_compiled_lane.pyx":261
  *     if mean is None and var is None:
  *         return entry.training
  *     if entry.rows or mean is None or var is None or not is_parameter(mean, entry) or not is_parameter(var, entry):             # <<<<<<<<<<<<<<
@@ -11826,7 +11862,7 @@ static int __pyx_f_8normcore_14_compiled_lane_running_fit(struct __pyx_obj_8norm
   if (__pyx_t_1) {
 
 
-    /* "normcore/_compiled_lane.pyx":260
+    /* "normcore/_compiled_lane.pyx":262
  *         return entry.training
  *     if entry.rows or mean is None or var is None or not is_parameter(mean, entry) or not is_parameter(var, entry):
  *         return False             # <<<<<<<<<<<<<<
@@ -11839,7 +11875,7 @@ static int __pyx_f_8normcore_14_compiled_lane_running_fit(struct __pyx_obj_8norm
     }
     goto __pyx_L0;
 
-    /* "normcore/_compiled_lane.pyx":259
+    /* "normcore/_compiled_lane.pyx":261
  *     if mean is None and var is None:
  *         return entry.training
  *     if entry.rows or mean is None or var is None or not is_parameter(mean, entry) or not is_parameter(var, entry):             # <<<<<<<<<<<<<<
@@ -11848,7 +11884,7 @@ static int __pyx_f_8normcore_14_compiled_lane_running_fit(struct __pyx_obj_8norm
 */
   }
 
-  /* "normcore/_compiled_lane.pyx":261
+  /* "normcore/_compiled_lane.pyx":263
  *     if entry.rows or mean is None or var is None or not is_parameter(mean, entry) or not is_parameter(var, entry):
  *         return False
  *     return not entry.training or (             # <<<<<<<<<<<<<<
@@ -11866,7 +11902,7 @@ static int __pyx_f_8normcore_14_compiled_lane_running_fit(struct __pyx_obj_8norm
     goto __pyx_L12_bool_binop_done;
   }
 
-  /* "normcore/_compiled_lane.pyx":262
+  /* "normcore/_compiled_lane.pyx":264
  *         return False
  *     return not entry.training or (
  *         plain_writable(mean) and plain_writable(var) and apart(mean, var) and apart(mean, x) and apart(var, x)             # <<<<<<<<<<<<<<
@@ -11893,8 +11929,8 @@ static int __pyx_f_8normcore_14_compiled_lane_running_fit(struct __pyx_obj_8norm
 
     goto __pyx_L12_bool_binop_done;
   }
-  if (!(likely(((__pyx_v_mean) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_mean, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 262, __pyx_L1_error)
-  if (!(likely(((__pyx_v_var) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_var, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 262, __pyx_L1_error)
+  if (!(likely(((__pyx_v_mean) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_mean, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 264, __pyx_L1_error)
+  if (!(likely(((__pyx_v_var) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_var, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 264, __pyx_L1_error)
   __pyx_t_2 = __pyx_f_8normcore_14_compiled_lane_apart(((PyArrayObject *)__pyx_v_mean), ((PyArrayObject *)__pyx_v_var));
 
   if (__pyx_t_2) {
@@ -11905,8 +11941,8 @@ static int __pyx_f_8normcore_14_compiled_lane_running_fit(struct __pyx_obj_8norm
 
     goto __pyx_L12_bool_binop_done;
   }
-  if (!(likely(((__pyx_v_mean) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_mean, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 262, __pyx_L1_error)
-  if (!(likely(((__pyx_v_x) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_x, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 262, __pyx_L1_error)
+  if (!(likely(((__pyx_v_mean) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_mean, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 264, __pyx_L1_error)
+  if (!(likely(((__pyx_v_x) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_x, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 264, __pyx_L1_error)
   __pyx_t_2 = __pyx_f_8normcore_14_compiled_lane_apart(((PyArrayObject *)__pyx_v_mean), ((PyArrayObject *)__pyx_v_x));
 
   if (__pyx_t_2) {
@@ -11918,23 +11954,23 @@ static int __pyx_f_8normcore_14_compiled_lane_running_fit(struct __pyx_obj_8norm
     goto __pyx_L12_bool_binop_done;
   }
 
-  /* "normcore/_compiled_lane.pyx":263
+  /* "normcore/_compiled_lane.pyx":265
  *     return not entry.training or (
  *         plain_writable(mean) and plain_writable(var) and apart(mean, var) and apart(mean, x) and apart(var, x)
  *         and apart_or_none(mean, weight) and apart_or_none(mean, bias) and apart_or_none(var, weight)             # <<<<<<<<<<<<<<
  *         and apart_or_none(var, bias))
  * 
 */
-  if (!(likely(((__pyx_v_var) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_var, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 262, __pyx_L1_error)
+  if (!(likely(((__pyx_v_var) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_var, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 264, __pyx_L1_error)
 
-  /* "normcore/_compiled_lane.pyx":262
+  /* "normcore/_compiled_lane.pyx":264
  *         return False
  *     return not entry.training or (
  *         plain_writable(mean) and plain_writable(var) and apart(mean, var) and apart(mean, x) and apart(var, x)             # <<<<<<<<<<<<<<
  *         and apart_or_none(mean, weight) and apart_or_none(mean, bias) and apart_or_none(var, weight)
  *         and apart_or_none(var, bias))
 */
-  if (!(likely(((__pyx_v_x) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_x, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 262, __pyx_L1_error)
+  if (!(likely(((__pyx_v_x) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_x, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 264, __pyx_L1_error)
   __pyx_t_2 = __pyx_f_8normcore_14_compiled_lane_apart(((PyArrayObject *)__pyx_v_var), ((PyArrayObject *)__pyx_v_x));
 
   if (__pyx_t_2) {
@@ -11946,14 +11982,14 @@ static int __pyx_f_8normcore_14_compiled_lane_running_fit(struct __pyx_obj_8norm
     goto __pyx_L12_bool_binop_done;
   }
 
-  /* "normcore/_compiled_lane.pyx":263
+  /* "normcore/_compiled_lane.pyx":265
  *     return not entry.training or (
  *         plain_writable(mean) and plain_writable(var) and apart(mean, var) and apart(mean, x) and apart(var, x)
  *         and apart_or_none(mean, weight) and apart_or_none(mean, bias) and apart_or_none(var, weight)             # <<<<<<<<<<<<<<
  *         and apart_or_none(var, bias))
  * 
 */
-  if (!(likely(((__pyx_v_mean) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_mean, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 263, __pyx_L1_error)
+  if (!(likely(((__pyx_v_mean) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_mean, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 265, __pyx_L1_error)
   __pyx_t_2 = __pyx_f_8normcore_14_compiled_lane_apart_or_none(((PyArrayObject *)__pyx_v_mean), __pyx_v_weight);
 
   if (__pyx_t_2) {
@@ -11964,7 +12000,7 @@ static int __pyx_f_8normcore_14_compiled_lane_running_fit(struct __pyx_obj_8norm
 
     goto __pyx_L12_bool_binop_done;
   }
-  if (!(likely(((__pyx_v_mean) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_mean, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 263, __pyx_L1_error)
+  if (!(likely(((__pyx_v_mean) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_mean, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 265, __pyx_L1_error)
   __pyx_t_2 = __pyx_f_8normcore_14_compiled_lane_apart_or_none(((PyArrayObject *)__pyx_v_mean), __pyx_v_bias);
 
   if (__pyx_t_2) {
@@ -11976,16 +12012,16 @@ static int __pyx_f_8normcore_14_compiled_lane_running_fit(struct __pyx_obj_8norm
     goto __pyx_L12_bool_binop_done;
   }
 
-  /* "normcore/_compiled_lane.pyx":264
+  /* "normcore/_compiled_lane.pyx":266
  *         plain_writable(mean) and plain_writable(var) and apart(mean, var) and apart(mean, x) and apart(var, x)
  *         and apart_or_none(mean, weight) and apart_or_none(mean, bias) and apart_or_none(var, weight)
  *         and apart_or_none(var, bias))             # <<<<<<<<<<<<<<
  * 
  * 
 */
-  if (!(likely(((__pyx_v_var) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_var, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 263, __pyx_L1_error)
+  if (!(likely(((__pyx_v_var) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_var, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 265, __pyx_L1_error)
 
-  /* "normcore/_compiled_lane.pyx":263
+  /* "normcore/_compiled_lane.pyx":265
  *     return not entry.training or (
  *         plain_writable(mean) and plain_writable(var) and apart(mean, var) and apart(mean, x) and apart(var, x)
  *         and apart_or_none(mean, weight) and apart_or_none(mean, bias) and apart_or_none(var, weight)             # <<<<<<<<<<<<<<
@@ -12003,14 +12039,14 @@ static int __pyx_f_8normcore_14_compiled_lane_running_fit(struct __pyx_obj_8norm
     goto __pyx_L12_bool_binop_done;
   }
 
-  /* "normcore/_compiled_lane.pyx":264
+  /* "normcore/_compiled_lane.pyx":266
  *         plain_writable(mean) and plain_writable(var) and apart(mean, var) and apart(mean, x) and apart(var, x)
  *         and apart_or_none(mean, weight) and apart_or_none(mean, bias) and apart_or_none(var, weight)
  *         and apart_or_none(var, bias))             # <<<<<<<<<<<<<<
  * 
  * 
 */
-  if (!(likely(((__pyx_v_var) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_var, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 264, __pyx_L1_error)
+  if (!(likely(((__pyx_v_var) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_var, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 266, __pyx_L1_error)
   __pyx_t_2 = __pyx_f_8normcore_14_compiled_lane_apart_or_none(((PyArrayObject *)__pyx_v_var), __pyx_v_bias);
 
 
@@ -12022,7 +12058,7 @@ static int __pyx_f_8normcore_14_compiled_lane_running_fit(struct __pyx_obj_8norm
   }
   goto __pyx_L0;
 
-  /* "normcore/_compiled_lane.pyx":256
+  /* "normcore/_compiled_lane.pyx":258
  * 
  * 
  * cdef bint running_fit(Entry entry, object x, object weight, object bias, object mean, object var) noexcept:             # <<<<<<<<<<<<<<
@@ -12039,7 +12075,7 @@ static int __pyx_f_8normcore_14_compiled_lane_running_fit(struct __pyx_obj_8norm
   return __pyx_r;
 }
 
-/* "normcore/_compiled_lane.pyx":267
+/* "normcore/_compiled_lane.pyx":269
  * 
  * 
  * cdef object context(Entry entry, x, weight, bias, mean, rstd, bint overwritten):             # <<<<<<<<<<<<<<
@@ -12062,7 +12098,7 @@ static PyObject *__pyx_f_8normcore_14_compiled_lane_context(struct __pyx_obj_8no
   int __pyx_clineno = 0;
   __Pyx_RefNannySetupContext("context", 0);
 
-  /* "normcore/_compiled_lane.pyx":268
+  /* "normcore/_compiled_lane.pyx":270
  * 
  * cdef object context(Entry entry, x, weight, bias, mean, rstd, bint overwritten):
  *     ctx = new_context(NormContext)             # <<<<<<<<<<<<<<
@@ -12072,7 +12108,7 @@ static PyObject *__pyx_f_8normcore_14_compiled_lane_context(struct __pyx_obj_8no
   __pyx_t_2 = NULL;
   __Pyx_INCREF(__pyx_v_8normcore_14_compiled_lane_new_context);
   __pyx_t_3 = __pyx_v_8normcore_14_compiled_lane_new_context; 
-  __Pyx_GetModuleGlobalName(__pyx_t_4, __pyx_mstate_global->__pyx_n_u_NormContext); if (unlikely(!__pyx_t_4)) __PYX_ERR(0, 268, __pyx_L1_error)
+  __Pyx_GetModuleGlobalName(__pyx_t_4, __pyx_mstate_global->__pyx_n_u_NormContext); if (unlikely(!__pyx_t_4)) __PYX_ERR(0, 270, __pyx_L1_error)
   __Pyx_GOTREF(__pyx_t_4);
   __pyx_t_5 = 1;
   #if CYTHON_UNPACK_METHODS
@@ -12092,13 +12128,13 @@ static PyObject *__pyx_f_8normcore_14_compiled_lane_context(struct __pyx_obj_8no
     __Pyx_XDECREF(__pyx_t_2); __pyx_t_2 = 0;
     __Pyx_DECREF(__pyx_t_4); __pyx_t_4 = 0;
     __Pyx_DECREF(__pyx_t_3); __pyx_t_3 = 0;
-    if (unlikely(!__pyx_t_1)) __PYX_ERR(0, 268, __pyx_L1_error)
+    if (unlikely(!__pyx_t_1)) __PYX_ERR(0, 270, __pyx_L1_error)
     __Pyx_GOTREF(__pyx_t_1);
   }
   __pyx_v_ctx = __pyx_t_1;
   __pyx_t_1 = 0;
 
-  /* "normcore/_compiled_lane.pyx":269
+  /* "normcore/_compiled_lane.pyx":271
  * cdef object context(Entry entry, x, weight, bias, mean, rstd, bint overwritten):
  *     ctx = new_context(NormContext)
  *     ctx.plan = entry.plan             # <<<<<<<<<<<<<<
@@ -12107,28 +12143,28 @@ static PyObject *__pyx_f_8normcore_14_compiled_lane_context(struct __pyx_obj_8no
 */
   __pyx_t_1 = __pyx_v_entry->plan;
   __Pyx_INCREF(__pyx_t_1);
-  if (__Pyx_PyObject_SetAttrStr(__pyx_v_ctx, __pyx_mstate_global->__pyx_n_u_plan, __pyx_t_1) < (0)) __PYX_ERR(0, 269, __pyx_L1_error)
+  if (__Pyx_PyObject_SetAttrStr(__pyx_v_ctx, __pyx_mstate_global->__pyx_n_u_plan, __pyx_t_1) < (0)) __PYX_ERR(0, 271, __pyx_L1_error)
   __Pyx_DECREF(__pyx_t_1); __pyx_t_1 = 0;
 
-  /* "normcore/_compiled_lane.pyx":270
+  /* "normcore/_compiled_lane.pyx":272
  *     ctx = new_context(NormContext)
  *     ctx.plan = entry.plan
  *     ctx.x = x             # <<<<<<<<<<<<<<
  *     ctx.weight = weight
  *     ctx.bias = bias if entry.activation else None
 */
-  if (__Pyx_PyObject_SetAttrStr(__pyx_v_ctx, __pyx_mstate_global->__pyx_n_u_x, __pyx_v_x) < (0)) __PYX_ERR(0, 270, __pyx_L1_error)
+  if (__Pyx_PyObject_SetAttrStr(__pyx_v_ctx, __pyx_mstate_global->__pyx_n_u_x, __pyx_v_x) < (0)) __PYX_ERR(0, 272, __pyx_L1_error)
 
-  /* "normcore/_compiled_lane.pyx":271
+  /* "normcore/_compiled_lane.pyx":273
  *     ctx.plan = entry.plan
  *     ctx.x = x
  *     ctx.weight = weight             # <<<<<<<<<<<<<<
  *     ctx.bias = bias if entry.activation else None
  *     ctx.bias_dtype = None if bias is None else bias.dtype
 */
-  if (__Pyx_PyObject_SetAttrStr(__pyx_v_ctx, __pyx_mstate_global->__pyx_n_u_weight, __pyx_v_weight) < (0)) __PYX_ERR(0, 271, __pyx_L1_error)
+  if (__Pyx_PyObject_SetAttrStr(__pyx_v_ctx, __pyx_mstate_global->__pyx_n_u_weight, __pyx_v_weight) < (0)) __PYX_ERR(0, 273, __pyx_L1_error)
 
-  /* "normcore/_compiled_lane.pyx":272
+  /* "normcore/_compiled_lane.pyx":274
  *     ctx.x = x
  *     ctx.weight = weight
  *     ctx.bias = bias if entry.activation else None             # <<<<<<<<<<<<<<
@@ -12145,10 +12181,10 @@ static PyObject *__pyx_f_8normcore_14_compiled_lane_context(struct __pyx_obj_8no
     __pyx_t_1 = Py_None;
   }
 
-  if (__Pyx_PyObject_SetAttrStr(__pyx_v_ctx, __pyx_mstate_global->__pyx_n_u_bias, __pyx_t_1) < (0)) __PYX_ERR(0, 272, __pyx_L1_error)
+  if (__Pyx_PyObject_SetAttrStr(__pyx_v_ctx, __pyx_mstate_global->__pyx_n_u_bias, __pyx_t_1) < (0)) __PYX_ERR(0, 274, __pyx_L1_error)
   __Pyx_DECREF(__pyx_t_1); __pyx_t_1 = 0;
 
-  /* "normcore/_compiled_lane.pyx":273
+  /* "normcore/_compiled_lane.pyx":275
  *     ctx.weight = weight
  *     ctx.bias = bias if entry.activation else None
  *     ctx.bias_dtype = None if bias is None else bias.dtype             # <<<<<<<<<<<<<<
@@ -12160,46 +12196,46 @@ static PyObject *__pyx_f_8normcore_14_compiled_lane_context(struct __pyx_obj_8no
     __Pyx_INCREF(Py_None);
     __pyx_t_1 = Py_None;
   } else {
-    __pyx_t_3 = __Pyx_PyObject_GetAttrStr(__pyx_v_bias, __pyx_mstate_global->__pyx_n_u_dtype); if (unlikely(!__pyx_t_3)) __PYX_ERR(0, 273, __pyx_L1_error)
+    __pyx_t_3 = __Pyx_PyObject_GetAttrStr(__pyx_v_bias, __pyx_mstate_global->__pyx_n_u_dtype); if (unlikely(!__pyx_t_3)) __PYX_ERR(0, 275, __pyx_L1_error)
     __Pyx_GOTREF(__pyx_t_3);
     __pyx_t_1 = __pyx_t_3;
     __pyx_t_3 = 0;
   }
 
-  if (__Pyx_PyObject_SetAttrStr(__pyx_v_ctx, __pyx_mstate_global->__pyx_n_u_bias_dtype, __pyx_t_1) < (0)) __PYX_ERR(0, 273, __pyx_L1_error)
+  if (__Pyx_PyObject_SetAttrStr(__pyx_v_ctx, __pyx_mstate_global->__pyx_n_u_bias_dtype, __pyx_t_1) < (0)) __PYX_ERR(0, 275, __pyx_L1_error)
   __Pyx_DECREF(__pyx_t_1); __pyx_t_1 = 0;
 
-  /* "normcore/_compiled_lane.pyx":274
+  /* "normcore/_compiled_lane.pyx":276
  *     ctx.bias = bias if entry.activation else None
  *     ctx.bias_dtype = None if bias is None else bias.dtype
  *     ctx.mean = mean             # <<<<<<<<<<<<<<
  *     ctx.rstd = rstd
  *     ctx.overwritten = overwritten
 */
-  if (__Pyx_PyObject_SetAttrStr(__pyx_v_ctx, __pyx_mstate_global->__pyx_n_u_mean, __pyx_v_mean) < (0)) __PYX_ERR(0, 274, __pyx_L1_error)
+  if (__Pyx_PyObject_SetAttrStr(__pyx_v_ctx, __pyx_mstate_global->__pyx_n_u_mean, __pyx_v_mean) < (0)) __PYX_ERR(0, 276, __pyx_L1_error)
 
-  /* "normcore/_compiled_lane.pyx":275
+  /* "normcore/_compiled_lane.pyx":277
  *     ctx.bias_dtype = None if bias is None else bias.dtype
  *     ctx.mean = mean
  *     ctx.rstd = rstd             # <<<<<<<<<<<<<<
  *     ctx.overwritten = overwritten
  *     return ctx
 */
-  if (__Pyx_PyObject_SetAttrStr(__pyx_v_ctx, __pyx_mstate_global->__pyx_n_u_rstd, __pyx_v_rstd) < (0)) __PYX_ERR(0, 275, __pyx_L1_error)
+  if (__Pyx_PyObject_SetAttrStr(__pyx_v_ctx, __pyx_mstate_global->__pyx_n_u_rstd, __pyx_v_rstd) < (0)) __PYX_ERR(0, 277, __pyx_L1_error)
 
-  /* "normcore/_compiled_lane.pyx":276
+  /* "normcore/_compiled_lane.pyx":278
  *     ctx.mean = mean
  *     ctx.rstd = rstd
  *     ctx.overwritten = overwritten             # <<<<<<<<<<<<<<
  *     return ctx
  * 
 */
-  __pyx_t_1 = __Pyx_PyBool_FromLong(__pyx_v_overwritten); if (unlikely(!__pyx_t_1)) __PYX_ERR(0, 276, __pyx_L1_error)
+  __pyx_t_1 = __Pyx_PyBool_FromLong(__pyx_v_overwritten); if (unlikely(!__pyx_t_1)) __PYX_ERR(0, 278, __pyx_L1_error)
   __Pyx_GOTREF(__pyx_t_1);
-  if (__Pyx_PyObject_SetAttrStr(__pyx_v_ctx, __pyx_mstate_global->__pyx_n_u_overwritten, __pyx_t_1) < (0)) __PYX_ERR(0, 276, __pyx_L1_error)
+  if (__Pyx_PyObject_SetAttrStr(__pyx_v_ctx, __pyx_mstate_global->__pyx_n_u_overwritten, __pyx_t_1) < (0)) __PYX_ERR(0, 278, __pyx_L1_error)
   __Pyx_DECREF(__pyx_t_1); __pyx_t_1 = 0;
 
-  /* "normcore/_compiled_lane.pyx":277
+  /* "normcore/_compiled_lane.pyx":279
  *     ctx.rstd = rstd
  *     ctx.overwritten = overwritten
  *     return ctx             # <<<<<<<<<<<<<<
@@ -12217,7 +12253,7 @@ static PyObject *__pyx_f_8normcore_14_compiled_lane_context(struct __pyx_obj_8no
   }
   goto __pyx_L0;
 
-  /* "normcore/_compiled_lane.pyx":267
+  /* "normcore/_compiled_lane.pyx":269
  * 
  * 
  * cdef object context(Entry entry, x, weight, bias, mean, rstd, bint overwritten):             # <<<<<<<<<<<<<<
@@ -12240,7 +12276,7 @@ static PyObject *__pyx_f_8normcore_14_compiled_lane_context(struct __pyx_obj_8no
   return __pyx_r;
 }
 
-/* "normcore/_compiled_lane.pyx":280
+/* "normcore/_compiled_lane.pyx":282
  * 
  * 
  * cdef int run_forward(             # <<<<<<<<<<<<<<
@@ -12271,7 +12307,7 @@ static int __pyx_f_8normcore_14_compiled_lane_run_forward(struct __pyx_obj_8norm
   const char *__pyx_filename = NULL;
   int __pyx_clineno = 0;
 
-  /* "normcore/_compiled_lane.pyx":285
+  /* "normcore/_compiled_lane.pyx":287
  * ) except -1:
  *     cdef double on_stack[3 * ON_STACK]
  *     cdef double* scratch = on_stack             # <<<<<<<<<<<<<<
@@ -12280,7 +12316,7 @@ static int __pyx_f_8normcore_14_compiled_lane_run_forward(struct __pyx_obj_8norm
 */
   __pyx_v_scratch = __pyx_v_on_stack;
 
-  /* "normcore/_compiled_lane.pyx":286
+  /* "normcore/_compiled_lane.pyx":288
  *     cdef double on_stack[3 * ON_STACK]
  *     cdef double* scratch = on_stack
  *     cdef Py_ssize_t need = 2 * entry.parameters + entry.groups             # <<<<<<<<<<<<<<
@@ -12289,17 +12325,17 @@ static int __pyx_f_8normcore_14_compiled_lane_run_forward(struct __pyx_obj_8norm
 */
   __pyx_v_need = ((2 * __pyx_v_entry->parameters) + __pyx_v_entry->groups);
 
-  /* "normcore/_compiled_lane.pyx":287
+  /* "normcore/_compiled_lane.pyx":289
  *     cdef double* scratch = on_stack
  *     cdef Py_ssize_t need = 2 * entry.parameters + entry.groups
  *     cdef int num_threads = threads_of(cnp.PyArray_NBYTES(x))             # <<<<<<<<<<<<<<
  *     cdef const Loops* f = loops_of(entry.storage)
  *     cdef Forward o
 */
-  __pyx_t_1 = __pyx_f_8normcore_14_compiled_lane_threads_of(PyArray_NBYTES(__pyx_v_x)); if (unlikely(__pyx_t_1 == ((int)-1))) __PYX_ERR(0, 287, __pyx_L1_error)
+  __pyx_t_1 = __pyx_f_8normcore_14_compiled_lane_threads_of(PyArray_NBYTES(__pyx_v_x)); if (unlikely(__pyx_t_1 == ((int)-1))) __PYX_ERR(0, 289, __pyx_L1_error)
   __pyx_v_num_threads = __pyx_t_1;
 
-  /* "normcore/_compiled_lane.pyx":288
+  /* "normcore/_compiled_lane.pyx":290
  *     cdef Py_ssize_t need = 2 * entry.parameters + entry.groups
  *     cdef int num_threads = threads_of(cnp.PyArray_NBYTES(x))
  *     cdef const Loops* f = loops_of(entry.storage)             # <<<<<<<<<<<<<<
@@ -12308,7 +12344,7 @@ static int __pyx_f_8normcore_14_compiled_lane_run_forward(struct __pyx_obj_8norm
 */
   __pyx_v_f = __pyx_f_8normcore_8backends_14cython_kernels_loops_of(__pyx_v_entry->storage);
 
-  /* "normcore/_compiled_lane.pyx":291
+  /* "normcore/_compiled_lane.pyx":293
  *     cdef Forward o
  *     cdef RowForward r
  *     cdef Array x_ = array_of(x), y_ = array_of(y)             # <<<<<<<<<<<<<<
@@ -12318,7 +12354,7 @@ static int __pyx_f_8normcore_14_compiled_lane_run_forward(struct __pyx_obj_8norm
   __pyx_v_x_ = __pyx_f_8normcore_14_compiled_lane_array_of(__pyx_v_x);
   __pyx_v_y_ = __pyx_f_8normcore_14_compiled_lane_array_of(__pyx_v_y);
 
-  /* "normcore/_compiled_lane.pyx":292
+  /* "normcore/_compiled_lane.pyx":294
  *     cdef RowForward r
  *     cdef Array x_ = array_of(x), y_ = array_of(y)
  *     if need > 3 * ON_STACK:             # <<<<<<<<<<<<<<
@@ -12330,7 +12366,7 @@ static int __pyx_f_8normcore_14_compiled_lane_run_forward(struct __pyx_obj_8norm
   if (__pyx_t_2) {
 
 
-    /* "normcore/_compiled_lane.pyx":293
+    /* "normcore/_compiled_lane.pyx":295
  *     cdef Array x_ = array_of(x), y_ = array_of(y)
  *     if need > 3 * ON_STACK:
  *         scratch = <double*>malloc(need * sizeof(double))             # <<<<<<<<<<<<<<
@@ -12339,7 +12375,7 @@ static int __pyx_f_8normcore_14_compiled_lane_run_forward(struct __pyx_obj_8norm
 */
     __pyx_v_scratch = ((double *)malloc((__pyx_v_need * (sizeof(double)))));
 
-    /* "normcore/_compiled_lane.pyx":292
+    /* "normcore/_compiled_lane.pyx":294
  *     cdef RowForward r
  *     cdef Array x_ = array_of(x), y_ = array_of(y)
  *     if need > 3 * ON_STACK:             # <<<<<<<<<<<<<<
@@ -12348,7 +12384,7 @@ static int __pyx_f_8normcore_14_compiled_lane_run_forward(struct __pyx_obj_8norm
 */
   }
 
-  /* "normcore/_compiled_lane.pyx":294
+  /* "normcore/_compiled_lane.pyx":296
  *     if need > 3 * ON_STACK:
  *         scratch = <double*>malloc(need * sizeof(double))
  *     as_doubles(weight, 1.0, entry.parameters, scratch)             # <<<<<<<<<<<<<<
@@ -12357,7 +12393,7 @@ static int __pyx_f_8normcore_14_compiled_lane_run_forward(struct __pyx_obj_8norm
 */
   __pyx_f_8normcore_14_compiled_lane_as_doubles(__pyx_v_weight, 1.0, __pyx_v_entry->parameters, __pyx_v_scratch);
 
-  /* "normcore/_compiled_lane.pyx":295
+  /* "normcore/_compiled_lane.pyx":297
  *         scratch = <double*>malloc(need * sizeof(double))
  *     as_doubles(weight, 1.0, entry.parameters, scratch)
  *     as_doubles(bias, 0.0, entry.parameters, scratch + entry.parameters)             # <<<<<<<<<<<<<<
@@ -12366,7 +12402,7 @@ static int __pyx_f_8normcore_14_compiled_lane_run_forward(struct __pyx_obj_8norm
 */
   __pyx_f_8normcore_14_compiled_lane_as_doubles(__pyx_v_bias, 0.0, __pyx_v_entry->parameters, (__pyx_v_scratch + __pyx_v_entry->parameters));
 
-  /* "normcore/_compiled_lane.pyx":296
+  /* "normcore/_compiled_lane.pyx":298
  *     as_doubles(weight, 1.0, entry.parameters, scratch)
  *     as_doubles(bias, 0.0, entry.parameters, scratch + entry.parameters)
  *     if entry.rows:             # <<<<<<<<<<<<<<
@@ -12375,7 +12411,7 @@ static int __pyx_f_8normcore_14_compiled_lane_run_forward(struct __pyx_obj_8norm
 */
   if (__pyx_v_entry->rows) {
 
-    /* "normcore/_compiled_lane.pyx":297
+    /* "normcore/_compiled_lane.pyx":299
  *     as_doubles(bias, 0.0, entry.parameters, scratch + entry.parameters)
  *     if entry.rows:
  *         r.x, r.y, r.weight, r.bias = x_, y_, scratch, scratch + entry.parameters             # <<<<<<<<<<<<<<
@@ -12395,7 +12431,7 @@ static int __pyx_f_8normcore_14_compiled_lane_run_forward(struct __pyx_obj_8norm
     __pyx_v_r.weight = __pyx_t_5;
     __pyx_v_r.bias = __pyx_t_6;
 
-    /* "normcore/_compiled_lane.pyx":298
+    /* "normcore/_compiled_lane.pyx":300
  *     if entry.rows:
  *         r.x, r.y, r.weight, r.bias = x_, y_, scratch, scratch + entry.parameters
  *         r.mean, r.rstd = <double*>cnp.PyArray_DATA(mean), <double*>cnp.PyArray_DATA(rstd)             # <<<<<<<<<<<<<<
@@ -12409,7 +12445,7 @@ static int __pyx_f_8normcore_14_compiled_lane_run_forward(struct __pyx_obj_8norm
     __pyx_v_r.mean = __pyx_t_6;
     __pyx_v_r.rstd = __pyx_t_5;
 
-    /* "normcore/_compiled_lane.pyx":299
+    /* "normcore/_compiled_lane.pyx":301
  *         r.x, r.y, r.weight, r.bias = x_, y_, scratch, scratch + entry.parameters
  *         r.mean, r.rstd = <double*>cnp.PyArray_DATA(mean), <double*>cnp.PyArray_DATA(rstd)
  *         r.var = scratch + 2 * entry.parameters             # <<<<<<<<<<<<<<
@@ -12418,7 +12454,7 @@ static int __pyx_f_8normcore_14_compiled_lane_run_forward(struct __pyx_obj_8norm
 */
     __pyx_v_r.var = (__pyx_v_scratch + (2 * __pyx_v_entry->parameters));
 
-    /* "normcore/_compiled_lane.pyx":300
+    /* "normcore/_compiled_lane.pyx":302
  *         r.mean, r.rstd = <double*>cnp.PyArray_DATA(mean), <double*>cnp.PyArray_DATA(rstd)
  *         r.var = scratch + 2 * entry.parameters
  *         r.eps, r.centred, r.activation, r.stream = entry.eps, entry.centred, entry.activation, streams(y_, x_, x_)             # <<<<<<<<<<<<<<
@@ -12438,7 +12474,7 @@ static int __pyx_f_8normcore_14_compiled_lane_run_forward(struct __pyx_obj_8norm
     __pyx_v_r.activation = __pyx_t_1;
     __pyx_v_r.stream = __pyx_t_8;
 
-    /* "normcore/_compiled_lane.pyx":301
+    /* "normcore/_compiled_lane.pyx":303
  *         r.var = scratch + 2 * entry.parameters
  *         r.eps, r.centred, r.activation, r.stream = entry.eps, entry.centred, entry.activation, streams(y_, x_, x_)
  *         with nogil:             # <<<<<<<<<<<<<<
@@ -12451,7 +12487,7 @@ static int __pyx_f_8normcore_14_compiled_lane_run_forward(struct __pyx_obj_8norm
         __Pyx_FastGIL_Remember();
         /*try:*/ {
 
-          /* "normcore/_compiled_lane.pyx":302
+          /* "normcore/_compiled_lane.pyx":304
  *         r.eps, r.centred, r.activation, r.stream = entry.eps, entry.centred, entry.activation, streams(y_, x_, x_)
  *         with nogil:
  *             rows_forward_walk(             # <<<<<<<<<<<<<<
@@ -12461,7 +12497,7 @@ static int __pyx_f_8normcore_14_compiled_lane_run_forward(struct __pyx_obj_8norm
           __pyx_f_8normcore_8backends_14cython_kernels_rows_forward_walk(__pyx_v_f, (&__pyx_v_r), (__pyx_v_entry->sizes[0]), (__pyx_v_entry->sizes[1]), (__pyx_v_entry->sizes[2]), __pyx_v_entry->parameters, __pyx_v_num_threads);
         }
 
-        /* "normcore/_compiled_lane.pyx":301
+        /* "normcore/_compiled_lane.pyx":303
  *         r.var = scratch + 2 * entry.parameters
  *         r.eps, r.centred, r.activation, r.stream = entry.eps, entry.centred, entry.activation, streams(y_, x_, x_)
  *         with nogil:             # <<<<<<<<<<<<<<
@@ -12478,7 +12514,7 @@ static int __pyx_f_8normcore_14_compiled_lane_run_forward(struct __pyx_obj_8norm
         }
     }
 
-    /* "normcore/_compiled_lane.pyx":296
+    /* "normcore/_compiled_lane.pyx":298
  *     as_doubles(weight, 1.0, entry.parameters, scratch)
  *     as_doubles(bias, 0.0, entry.parameters, scratch + entry.parameters)
  *     if entry.rows:             # <<<<<<<<<<<<<<
@@ -12488,7 +12524,7 @@ static int __pyx_f_8normcore_14_compiled_lane_run_forward(struct __pyx_obj_8norm
     goto __pyx_L4;
   }
 
-  /* "normcore/_compiled_lane.pyx":305
+  /* "normcore/_compiled_lane.pyx":307
  *                 f, &r, entry.sizes[0], entry.sizes[1], entry.sizes[2], entry.parameters, num_threads)
  *     else:
  *         o.x, o.y, o.weight, o.bias = x_, y_, scratch, scratch + entry.parameters             # <<<<<<<<<<<<<<
@@ -12509,7 +12545,7 @@ static int __pyx_f_8normcore_14_compiled_lane_run_forward(struct __pyx_obj_8norm
     __pyx_v_o.weight = __pyx_t_5;
     __pyx_v_o.bias = __pyx_t_6;
 
-    /* "normcore/_compiled_lane.pyx":306
+    /* "normcore/_compiled_lane.pyx":308
  *     else:
  *         o.x, o.y, o.weight, o.bias = x_, y_, scratch, scratch + entry.parameters
  *         o.mean, o.rstd = <double*>cnp.PyArray_DATA(mean), <double*>cnp.PyArray_DATA(rstd)             # <<<<<<<<<<<<<<
@@ -12523,7 +12559,7 @@ static int __pyx_f_8normcore_14_compiled_lane_run_forward(struct __pyx_obj_8norm
     __pyx_v_o.mean = __pyx_t_6;
     __pyx_v_o.rstd = __pyx_t_5;
 
-    /* "normcore/_compiled_lane.pyx":307
+    /* "normcore/_compiled_lane.pyx":309
  *         o.x, o.y, o.weight, o.bias = x_, y_, scratch, scratch + entry.parameters
  *         o.mean, o.rstd = <double*>cnp.PyArray_DATA(mean), <double*>cnp.PyArray_DATA(rstd)
  *         o.var = scratch + 2 * entry.parameters             # <<<<<<<<<<<<<<
@@ -12532,7 +12568,7 @@ static int __pyx_f_8normcore_14_compiled_lane_run_forward(struct __pyx_obj_8norm
 */
     __pyx_v_o.var = (__pyx_v_scratch + (2 * __pyx_v_entry->parameters));
 
-    /* "normcore/_compiled_lane.pyx":308
+    /* "normcore/_compiled_lane.pyx":310
  *         o.mean, o.rstd = <double*>cnp.PyArray_DATA(mean), <double*>cnp.PyArray_DATA(rstd)
  *         o.var = scratch + 2 * entry.parameters
  *         o.eps, o.training, o.activation, o.stream = entry.eps, entry.training, entry.activation, streams(y_, x_, x_)             # <<<<<<<<<<<<<<
@@ -12552,7 +12588,7 @@ static int __pyx_f_8normcore_14_compiled_lane_run_forward(struct __pyx_obj_8norm
     __pyx_v_o.activation = __pyx_t_1;
     __pyx_v_o.stream = __pyx_t_2;
 
-    /* "normcore/_compiled_lane.pyx":309
+    /* "normcore/_compiled_lane.pyx":311
  *         o.var = scratch + 2 * entry.parameters
  *         o.eps, o.training, o.activation, o.stream = entry.eps, entry.training, entry.activation, streams(y_, x_, x_)
  *         if not entry.training:             # <<<<<<<<<<<<<<
@@ -12564,7 +12600,7 @@ static int __pyx_f_8normcore_14_compiled_lane_run_forward(struct __pyx_obj_8norm
     if (__pyx_t_2) {
 
 
-      /* "normcore/_compiled_lane.pyx":310
+      /* "normcore/_compiled_lane.pyx":312
  *         o.eps, o.training, o.activation, o.stream = entry.eps, entry.training, entry.activation, streams(y_, x_, x_)
  *         if not entry.training:
  *             as_doubles(running_mean, 0.0, entry.groups, o.mean)             # <<<<<<<<<<<<<<
@@ -12573,7 +12609,7 @@ static int __pyx_f_8normcore_14_compiled_lane_run_forward(struct __pyx_obj_8norm
 */
       __pyx_f_8normcore_14_compiled_lane_as_doubles(__pyx_v_running_mean, 0.0, __pyx_v_entry->groups, __pyx_v_o.mean);
 
-      /* "normcore/_compiled_lane.pyx":311
+      /* "normcore/_compiled_lane.pyx":313
  *         if not entry.training:
  *             as_doubles(running_mean, 0.0, entry.groups, o.mean)
  *             as_doubles(running_var, 1.0, entry.groups, o.var)             # <<<<<<<<<<<<<<
@@ -12582,7 +12618,7 @@ static int __pyx_f_8normcore_14_compiled_lane_run_forward(struct __pyx_obj_8norm
 */
       __pyx_f_8normcore_14_compiled_lane_as_doubles(__pyx_v_running_var, 1.0, __pyx_v_entry->groups, __pyx_v_o.var);
 
-      /* "normcore/_compiled_lane.pyx":309
+      /* "normcore/_compiled_lane.pyx":311
  *         o.var = scratch + 2 * entry.parameters
  *         o.eps, o.training, o.activation, o.stream = entry.eps, entry.training, entry.activation, streams(y_, x_, x_)
  *         if not entry.training:             # <<<<<<<<<<<<<<
@@ -12591,7 +12627,7 @@ static int __pyx_f_8normcore_14_compiled_lane_run_forward(struct __pyx_obj_8norm
 */
     }
 
-    /* "normcore/_compiled_lane.pyx":312
+    /* "normcore/_compiled_lane.pyx":314
  *             as_doubles(running_mean, 0.0, entry.groups, o.mean)
  *             as_doubles(running_var, 1.0, entry.groups, o.var)
  *         with nogil:             # <<<<<<<<<<<<<<
@@ -12604,7 +12640,7 @@ static int __pyx_f_8normcore_14_compiled_lane_run_forward(struct __pyx_obj_8norm
         __Pyx_FastGIL_Remember();
         /*try:*/ {
 
-          /* "normcore/_compiled_lane.pyx":313
+          /* "normcore/_compiled_lane.pyx":315
  *             as_doubles(running_var, 1.0, entry.groups, o.var)
  *         with nogil:
  *             channels_forward_walk(f, &o, entry.sizes[0], entry.sizes[1], entry.sizes[2], num_threads)             # <<<<<<<<<<<<<<
@@ -12614,7 +12650,7 @@ static int __pyx_f_8normcore_14_compiled_lane_run_forward(struct __pyx_obj_8norm
           __pyx_f_8normcore_8backends_14cython_kernels_channels_forward_walk(__pyx_v_f, (&__pyx_v_o), (__pyx_v_entry->sizes[0]), (__pyx_v_entry->sizes[1]), (__pyx_v_entry->sizes[2]), __pyx_v_num_threads);
         }
 
-        /* "normcore/_compiled_lane.pyx":312
+        /* "normcore/_compiled_lane.pyx":314
  *             as_doubles(running_mean, 0.0, entry.groups, o.mean)
  *             as_doubles(running_var, 1.0, entry.groups, o.var)
  *         with nogil:             # <<<<<<<<<<<<<<
@@ -12631,7 +12667,7 @@ static int __pyx_f_8normcore_14_compiled_lane_run_forward(struct __pyx_obj_8norm
         }
     }
 
-    /* "normcore/_compiled_lane.pyx":314
+    /* "normcore/_compiled_lane.pyx":316
  *         with nogil:
  *             channels_forward_walk(f, &o, entry.sizes[0], entry.sizes[1], entry.sizes[2], num_threads)
  *         if entry.training and running_mean is not None:             # <<<<<<<<<<<<<<
@@ -12652,27 +12688,27 @@ static int __pyx_f_8normcore_14_compiled_lane_run_forward(struct __pyx_obj_8norm
     if (__pyx_t_2) {
 
 
-      /* "normcore/_compiled_lane.pyx":315
+      /* "normcore/_compiled_lane.pyx":317
  *             channels_forward_walk(f, &o, entry.sizes[0], entry.sizes[1], entry.sizes[2], num_threads)
  *         if entry.training and running_mean is not None:
  *             update(entry, o.mean, 1.0, running_mean)             # <<<<<<<<<<<<<<
  *             update(entry, o.var, entry.unbiased, running_var)
  *     if scratch != on_stack:
 */
-      if (!(likely(((__pyx_v_running_mean) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_running_mean, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 315, __pyx_L1_error)
+      if (!(likely(((__pyx_v_running_mean) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_running_mean, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 317, __pyx_L1_error)
       __pyx_f_8normcore_14_compiled_lane_update(__pyx_v_entry, __pyx_v_o.mean, 1.0, ((PyArrayObject *)__pyx_v_running_mean));
 
-      /* "normcore/_compiled_lane.pyx":316
+      /* "normcore/_compiled_lane.pyx":318
  *         if entry.training and running_mean is not None:
  *             update(entry, o.mean, 1.0, running_mean)
  *             update(entry, o.var, entry.unbiased, running_var)             # <<<<<<<<<<<<<<
  *     if scratch != on_stack:
  *         free(scratch)
 */
-      if (!(likely(((__pyx_v_running_var) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_running_var, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 316, __pyx_L1_error)
+      if (!(likely(((__pyx_v_running_var) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_running_var, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 318, __pyx_L1_error)
       __pyx_f_8normcore_14_compiled_lane_update(__pyx_v_entry, __pyx_v_o.var, __pyx_v_entry->unbiased, ((PyArrayObject *)__pyx_v_running_var));
 
-      /* "normcore/_compiled_lane.pyx":314
+      /* "normcore/_compiled_lane.pyx":316
  *         with nogil:
  *             channels_forward_walk(f, &o, entry.sizes[0], entry.sizes[1], entry.sizes[2], num_threads)
  *         if entry.training and running_mean is not None:             # <<<<<<<<<<<<<<
@@ -12683,7 +12719,7 @@ static int __pyx_f_8normcore_14_compiled_lane_run_forward(struct __pyx_obj_8norm
   }
   __pyx_L4:;
 
-  /* "normcore/_compiled_lane.pyx":317
+  /* "normcore/_compiled_lane.pyx":319
  *             update(entry, o.mean, 1.0, running_mean)
  *             update(entry, o.var, entry.unbiased, running_var)
  *     if scratch != on_stack:             # <<<<<<<<<<<<<<
@@ -12695,7 +12731,7 @@ static int __pyx_f_8normcore_14_compiled_lane_run_forward(struct __pyx_obj_8norm
   if (__pyx_t_2) {
 
 
-    /* "normcore/_compiled_lane.pyx":318
+    /* "normcore/_compiled_lane.pyx":320
  *             update(entry, o.var, entry.unbiased, running_var)
  *     if scratch != on_stack:
  *         free(scratch)             # <<<<<<<<<<<<<<
@@ -12704,7 +12740,7 @@ static int __pyx_f_8normcore_14_compiled_lane_run_forward(struct __pyx_obj_8norm
 */
     free(__pyx_v_scratch);
 
-    /* "normcore/_compiled_lane.pyx":317
+    /* "normcore/_compiled_lane.pyx":319
  *             update(entry, o.mean, 1.0, running_mean)
  *             update(entry, o.var, entry.unbiased, running_var)
  *     if scratch != on_stack:             # <<<<<<<<<<<<<<
@@ -12713,7 +12749,7 @@ static int __pyx_f_8normcore_14_compiled_lane_run_forward(struct __pyx_obj_8norm
 */
   }
 
-  /* "normcore/_compiled_lane.pyx":319
+  /* "normcore/_compiled_lane.pyx":321
  *     if scratch != on_stack:
  *         free(scratch)
  *     return 0             # <<<<<<<<<<<<<<
@@ -12726,7 +12762,7 @@ static int __pyx_f_8normcore_14_compiled_lane_run_forward(struct __pyx_obj_8norm
   }
   goto __pyx_L0;
 
-  /* "normcore/_compiled_lane.pyx":280
+  /* "normcore/_compiled_lane.pyx":282
  * 
  * 
  * cdef int run_forward(             # <<<<<<<<<<<<<<
@@ -12752,7 +12788,7 @@ static int __pyx_f_8normcore_14_compiled_lane_run_forward(struct __pyx_obj_8norm
   return __pyx_r;
 }
 
-/* "normcore/_compiled_lane.pyx":322
+/* "normcore/_compiled_lane.pyx":324
  * 
  * 
  * cdef void update(Entry entry, const double* batch, double factor, cnp.ndarray running) noexcept:             # <<<<<<<<<<<<<<
@@ -12770,7 +12806,7 @@ static void __pyx_f_8normcore_14_compiled_lane_update(struct __pyx_obj_8normcore
   Py_ssize_t __pyx_t_3;
   Py_ssize_t __pyx_t_4;
 
-  /* "normcore/_compiled_lane.pyx":325
+  /* "normcore/_compiled_lane.pyx":327
  *     # new = (1 - momentum) * old + momentum * batch, the variance unbiased
  *     cdef Py_ssize_t i
  *     cdef double keep = 1.0 - entry.momentum             # <<<<<<<<<<<<<<
@@ -12779,7 +12815,7 @@ static void __pyx_f_8normcore_14_compiled_lane_update(struct __pyx_obj_8normcore
 */
   __pyx_v_keep = (1.0 - __pyx_v_entry->momentum);
 
-  /* "normcore/_compiled_lane.pyx":328
+  /* "normcore/_compiled_lane.pyx":330
  *     cdef float* narrow
  *     cdef double* wide
  *     if cnp.PyArray_TYPE(running) == cnp.NPY_FLOAT32:             # <<<<<<<<<<<<<<
@@ -12791,7 +12827,7 @@ static void __pyx_f_8normcore_14_compiled_lane_update(struct __pyx_obj_8normcore
   if (__pyx_t_1) {
 
 
-    /* "normcore/_compiled_lane.pyx":329
+    /* "normcore/_compiled_lane.pyx":331
  *     cdef double* wide
  *     if cnp.PyArray_TYPE(running) == cnp.NPY_FLOAT32:
  *         narrow = <float*>cnp.PyArray_DATA(running)             # <<<<<<<<<<<<<<
@@ -12800,7 +12836,7 @@ static void __pyx_f_8normcore_14_compiled_lane_update(struct __pyx_obj_8normcore
 */
     __pyx_v_narrow = ((float *)PyArray_DATA(__pyx_v_running));
 
-    /* "normcore/_compiled_lane.pyx":330
+    /* "normcore/_compiled_lane.pyx":332
  *     if cnp.PyArray_TYPE(running) == cnp.NPY_FLOAT32:
  *         narrow = <float*>cnp.PyArray_DATA(running)
  *         for i in range(entry.groups):             # <<<<<<<<<<<<<<
@@ -12814,7 +12850,7 @@ static void __pyx_f_8normcore_14_compiled_lane_update(struct __pyx_obj_8normcore
     for (__pyx_t_4 = 0; __pyx_t_4 < __pyx_t_3; __pyx_t_4+=1) {
       __pyx_v_i = __pyx_t_4;
 
-      /* "normcore/_compiled_lane.pyx":331
+      /* "normcore/_compiled_lane.pyx":333
  *         narrow = <float*>cnp.PyArray_DATA(running)
  *         for i in range(entry.groups):
  *             narrow[i] = <float>(keep * narrow[i] + entry.momentum * (batch[i] * factor))             # <<<<<<<<<<<<<<
@@ -12825,7 +12861,7 @@ static void __pyx_f_8normcore_14_compiled_lane_update(struct __pyx_obj_8normcore
     }
 
 
-    /* "normcore/_compiled_lane.pyx":328
+    /* "normcore/_compiled_lane.pyx":330
  *     cdef float* narrow
  *     cdef double* wide
  *     if cnp.PyArray_TYPE(running) == cnp.NPY_FLOAT32:             # <<<<<<<<<<<<<<
@@ -12835,7 +12871,7 @@ static void __pyx_f_8normcore_14_compiled_lane_update(struct __pyx_obj_8normcore
     goto __pyx_L3;
   }
 
-  /* "normcore/_compiled_lane.pyx":333
+  /* "normcore/_compiled_lane.pyx":335
  *             narrow[i] = <float>(keep * narrow[i] + entry.momentum * (batch[i] * factor))
  *     else:
  *         wide = <double*>cnp.PyArray_DATA(running)             # <<<<<<<<<<<<<<
@@ -12845,7 +12881,7 @@ static void __pyx_f_8normcore_14_compiled_lane_update(struct __pyx_obj_8normcore
   /*else*/ {
     __pyx_v_wide = ((double *)PyArray_DATA(__pyx_v_running));
 
-    /* "normcore/_compiled_lane.pyx":334
+    /* "normcore/_compiled_lane.pyx":336
  *     else:
  *         wide = <double*>cnp.PyArray_DATA(running)
  *         for i in range(entry.groups):             # <<<<<<<<<<<<<<
@@ -12859,7 +12895,7 @@ static void __pyx_f_8normcore_14_compiled_lane_update(struct __pyx_obj_8normcore
     for (__pyx_t_4 = 0; __pyx_t_4 < __pyx_t_3; __pyx_t_4+=1) {
       __pyx_v_i = __pyx_t_4;
 
-      /* "normcore/_compiled_lane.pyx":335
+      /* "normcore/_compiled_lane.pyx":337
  *         wide = <double*>cnp.PyArray_DATA(running)
  *         for i in range(entry.groups):
  *             wide[i] = keep * wide[i] + entry.momentum * (batch[i] * factor)             # <<<<<<<<<<<<<<
@@ -12872,7 +12908,7 @@ static void __pyx_f_8normcore_14_compiled_lane_update(struct __pyx_obj_8normcore
   }
   __pyx_L3:;
 
-  /* "normcore/_compiled_lane.pyx":322
+  /* "normcore/_compiled_lane.pyx":324
  * 
  * 
  * cdef void update(Entry entry, const double* batch, double factor, cnp.ndarray running) noexcept:             # <<<<<<<<<<<<<<
@@ -12888,7 +12924,7 @@ static void __pyx_f_8normcore_14_compiled_lane_update(struct __pyx_obj_8normcore
 
 }
 
-/* "normcore/_compiled_lane.pyx":341
+/* "normcore/_compiled_lane.pyx":343
  * 
  * 
  * def backward(str op, dy, ctx, out):             # <<<<<<<<<<<<<<
@@ -12939,44 +12975,44 @@ PyObject *__pyx_args, PyObject *__pyx_kwds
   {
     PyObject ** const __pyx_pyargnames[] = {&__pyx_mstate_global->__pyx_n_u_op,&__pyx_mstate_global->__pyx_n_u_dy,&__pyx_mstate_global->__pyx_n_u_ctx,&__pyx_mstate_global->__pyx_n_u_out,0};
     const Py_ssize_t __pyx_kwds_len = (__pyx_kwds) ? __Pyx_NumKwargs_FASTCALL(__pyx_kwds) : 0;
-    if (unlikely(__pyx_kwds_len < 0)) __PYX_ERR(0, 341, __pyx_L3_error)
+    if (unlikely(__pyx_kwds_len < 0)) __PYX_ERR(0, 343, __pyx_L3_error)
     if (__pyx_kwds_len > 0) {
       switch (__pyx_nargs) {
         case  4:
         values[3] = __Pyx_ArgRef_FASTCALL(__pyx_args, 3);
-        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[3])) __PYX_ERR(0, 341, __pyx_L3_error)
+        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[3])) __PYX_ERR(0, 343, __pyx_L3_error)
         CYTHON_FALLTHROUGH;
         case  3:
         values[2] = __Pyx_ArgRef_FASTCALL(__pyx_args, 2);
-        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[2])) __PYX_ERR(0, 341, __pyx_L3_error)
+        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[2])) __PYX_ERR(0, 343, __pyx_L3_error)
         CYTHON_FALLTHROUGH;
         case  2:
         values[1] = __Pyx_ArgRef_FASTCALL(__pyx_args, 1);
-        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[1])) __PYX_ERR(0, 341, __pyx_L3_error)
+        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[1])) __PYX_ERR(0, 343, __pyx_L3_error)
         CYTHON_FALLTHROUGH;
         case  1:
         values[0] = __Pyx_ArgRef_FASTCALL(__pyx_args, 0);
-        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[0])) __PYX_ERR(0, 341, __pyx_L3_error)
+        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[0])) __PYX_ERR(0, 343, __pyx_L3_error)
         CYTHON_FALLTHROUGH;
         case  0: break;
         default: goto __pyx_L5_argtuple_error;
       }
       const Py_ssize_t kwd_pos_args = __pyx_nargs;
-      if (__Pyx_ParseKeywords(__pyx_kwds, __pyx_kwvalues, __pyx_pyargnames, 0, values, kwd_pos_args, __pyx_kwds_len, "backward", 0) < (0)) __PYX_ERR(0, 341, __pyx_L3_error)
+      if (__Pyx_ParseKeywords(__pyx_kwds, __pyx_kwvalues, __pyx_pyargnames, 0, values, kwd_pos_args, __pyx_kwds_len, "backward", 0) < (0)) __PYX_ERR(0, 343, __pyx_L3_error)
       for (Py_ssize_t i = __pyx_nargs; i < 4; i++) {
-        if (unlikely(!values[i])) { __Pyx_RaiseArgtupleInvalid("backward", 1, 4, 4, i); __PYX_ERR(0, 341, __pyx_L3_error) }
+        if (unlikely(!values[i])) { __Pyx_RaiseArgtupleInvalid("backward", 1, 4, 4, i); __PYX_ERR(0, 343, __pyx_L3_error) }
       }
     } else if (unlikely(__pyx_nargs != 4)) {
       goto __pyx_L5_argtuple_error;
     } else {
       values[0] = __Pyx_ArgRef_FASTCALL(__pyx_args, 0);
-      if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[0])) __PYX_ERR(0, 341, __pyx_L3_error)
+      if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[0])) __PYX_ERR(0, 343, __pyx_L3_error)
       values[1] = __Pyx_ArgRef_FASTCALL(__pyx_args, 1);
-      if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[1])) __PYX_ERR(0, 341, __pyx_L3_error)
+      if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[1])) __PYX_ERR(0, 343, __pyx_L3_error)
       values[2] = __Pyx_ArgRef_FASTCALL(__pyx_args, 2);
-      if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[2])) __PYX_ERR(0, 341, __pyx_L3_error)
+      if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[2])) __PYX_ERR(0, 343, __pyx_L3_error)
       values[3] = __Pyx_ArgRef_FASTCALL(__pyx_args, 3);
-      if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[3])) __PYX_ERR(0, 341, __pyx_L3_error)
+      if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[3])) __PYX_ERR(0, 343, __pyx_L3_error)
     }
     __pyx_v_op = ((PyObject*)values[0]);
     __pyx_v_dy = values[1];
@@ -12985,7 +13021,7 @@ PyObject *__pyx_args, PyObject *__pyx_kwds
   }
   goto __pyx_L6_skip;
   __pyx_L5_argtuple_error:;
-  __Pyx_RaiseArgtupleInvalid("backward", 1, 4, 4, __pyx_nargs); __PYX_ERR(0, 341, __pyx_L3_error)
+  __Pyx_RaiseArgtupleInvalid("backward", 1, 4, 4, __pyx_nargs); __PYX_ERR(0, 343, __pyx_L3_error)
   __pyx_L6_skip:;
   goto __pyx_L4_argument_unpacking_done;
   __pyx_L3_error:;
@@ -12996,7 +13032,7 @@ PyObject *__pyx_args, PyObject *__pyx_kwds
   __Pyx_RefNannyFinishContext();
   return NULL;
   __pyx_L4_argument_unpacking_done:;
-  if (unlikely(!__Pyx_ArgTypeTest(((PyObject *)__pyx_v_op), (&PyUnicode_Type), 1, "op", 1))) __PYX_ERR(0, 341, __pyx_L1_error)
+  if (unlikely(!__Pyx_ArgTypeTest(((PyObject *)__pyx_v_op), (&PyUnicode_Type), 1, "op", 1))) __PYX_ERR(0, 343, __pyx_L1_error)
   __pyx_r = __pyx_pf_8normcore_14_compiled_lane_4backward(__pyx_self, __pyx_v_op, __pyx_v_dy, __pyx_v_ctx, __pyx_v_out);
 
   /* function exit code */
@@ -13046,7 +13082,7 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_4backward(CYTHON_UNUSED PyO
   int __pyx_clineno = 0;
   __Pyx_RefNannySetupContext("backward", 0);
 
-  /* "normcore/_compiled_lane.pyx":343
+  /* "normcore/_compiled_lane.pyx":345
  * def backward(str op, dy, ctx, out):
  *     """(dx, dweight, dbias), or None where the call has to go the general way."""
  *     cdef Entry entry = None, candidate             # <<<<<<<<<<<<<<
@@ -13056,7 +13092,7 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_4backward(CYTHON_UNUSED PyO
   __Pyx_INCREF(Py_None);
   __pyx_v_entry = ((struct __pyx_obj_8normcore_14_compiled_lane_Entry *)Py_None);
 
-  /* "normcore/_compiled_lane.pyx":345
+  /* "normcore/_compiled_lane.pyx":347
  *     cdef Entry entry = None, candidate
  *     cdef cnp.ndarray dx
  *     if not plain(dy) or type(ctx) is not NormContext:             # <<<<<<<<<<<<<<
@@ -13073,7 +13109,7 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_4backward(CYTHON_UNUSED PyO
 
     goto __pyx_L4_bool_binop_done;
   }
-  __Pyx_GetModuleGlobalName(__pyx_t_3, __pyx_mstate_global->__pyx_n_u_NormContext); if (unlikely(!__pyx_t_3)) __PYX_ERR(0, 345, __pyx_L1_error)
+  __Pyx_GetModuleGlobalName(__pyx_t_3, __pyx_mstate_global->__pyx_n_u_NormContext); if (unlikely(!__pyx_t_3)) __PYX_ERR(0, 347, __pyx_L1_error)
   __Pyx_GOTREF(__pyx_t_3);
   __pyx_t_2 = (((PyObject *)Py_TYPE(__pyx_v_ctx)) != __pyx_t_3);
   __Pyx_DECREF(__pyx_t_3); __pyx_t_3 = 0;
@@ -13084,7 +13120,7 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_4backward(CYTHON_UNUSED PyO
   if (__pyx_t_1) {
 
 
-    /* "normcore/_compiled_lane.pyx":346
+    /* "normcore/_compiled_lane.pyx":348
  *     cdef cnp.ndarray dx
  *     if not plain(dy) or type(ctx) is not NormContext:
  *         return None             # <<<<<<<<<<<<<<
@@ -13101,7 +13137,7 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_4backward(CYTHON_UNUSED PyO
     }
     goto __pyx_L0;
 
-    /* "normcore/_compiled_lane.pyx":345
+    /* "normcore/_compiled_lane.pyx":347
  *     cdef Entry entry = None, candidate
  *     cdef cnp.ndarray dx
  *     if not plain(dy) or type(ctx) is not NormContext:             # <<<<<<<<<<<<<<
@@ -13110,19 +13146,19 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_4backward(CYTHON_UNUSED PyO
 */
   }
 
-  /* "normcore/_compiled_lane.pyx":347
+  /* "normcore/_compiled_lane.pyx":349
  *     if not plain(dy) or type(ctx) is not NormContext:
  *         return None
  *     plan = ctx.plan             # <<<<<<<<<<<<<<
  *     for candidate in entries:
  *         if candidate.plan is plan:
 */
-  __pyx_t_3 = __Pyx_PyObject_GetAttrStr(__pyx_v_ctx, __pyx_mstate_global->__pyx_n_u_plan); if (unlikely(!__pyx_t_3)) __PYX_ERR(0, 347, __pyx_L1_error)
+  __pyx_t_3 = __Pyx_PyObject_GetAttrStr(__pyx_v_ctx, __pyx_mstate_global->__pyx_n_u_plan); if (unlikely(!__pyx_t_3)) __PYX_ERR(0, 349, __pyx_L1_error)
   __Pyx_GOTREF(__pyx_t_3);
   __pyx_v_plan = __pyx_t_3;
   __pyx_t_3 = 0;
 
-  /* "normcore/_compiled_lane.pyx":348
+  /* "normcore/_compiled_lane.pyx":350
  *         return None
  *     plan = ctx.plan
  *     for candidate in entries:             # <<<<<<<<<<<<<<
@@ -13131,7 +13167,7 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_4backward(CYTHON_UNUSED PyO
 */
   if (unlikely(__pyx_v_8normcore_14_compiled_lane_entries == Py_None)) {
     PyErr_SetString(PyExc_TypeError, "\047NoneType\047 object is not iterable");
-    __PYX_ERR(0, 348, __pyx_L1_error)
+    __PYX_ERR(0, 350, __pyx_L1_error)
   }
   __pyx_t_3 = __pyx_v_8normcore_14_compiled_lane_entries; __Pyx_INCREF(__pyx_t_3);
   __pyx_t_4 = 0;
@@ -13139,19 +13175,19 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_4backward(CYTHON_UNUSED PyO
     {
       Py_ssize_t __pyx_temp = __Pyx_PyList_GET_SIZE(__pyx_t_3);
       #if !CYTHON_ASSUME_SAFE_SIZE
-      if (unlikely((__pyx_temp < 0))) __PYX_ERR(0, 348, __pyx_L1_error)
+      if (unlikely((__pyx_temp < 0))) __PYX_ERR(0, 350, __pyx_L1_error)
       #endif
       if (__pyx_t_4 >= __pyx_temp) break;
     }
     __pyx_t_5 = __Pyx_PyList_GET_ITEM_REF(__pyx_t_3, __pyx_t_4, __Pyx_ReferenceSharing_OwnStrongReference);
     ++__pyx_t_4;
-    if (unlikely(!__pyx_t_5)) __PYX_ERR(0, 348, __pyx_L1_error)
+    if (unlikely(!__pyx_t_5)) __PYX_ERR(0, 350, __pyx_L1_error)
     __Pyx_GOTREF(__pyx_t_5);
-    if (!(likely(((__pyx_t_5) == Py_None) || likely(__Pyx_TypeTest(__pyx_t_5, __pyx_mstate_global->__pyx_ptype_8normcore_14_compiled_lane_Entry))))) __PYX_ERR(0, 348, __pyx_L1_error)
+    if (!(likely(((__pyx_t_5) == Py_None) || likely(__Pyx_TypeTest(__pyx_t_5, __pyx_mstate_global->__pyx_ptype_8normcore_14_compiled_lane_Entry))))) __PYX_ERR(0, 350, __pyx_L1_error)
     __Pyx_XDECREF_SET(__pyx_v_candidate, ((struct __pyx_obj_8normcore_14_compiled_lane_Entry *)__pyx_t_5));
     __pyx_t_5 = 0;
 
-    /* "normcore/_compiled_lane.pyx":349
+    /* "normcore/_compiled_lane.pyx":351
  *     plan = ctx.plan
  *     for candidate in entries:
  *         if candidate.plan is plan:             # <<<<<<<<<<<<<<
@@ -13162,7 +13198,7 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_4backward(CYTHON_UNUSED PyO
     if (__pyx_t_1) {
 
 
-      /* "normcore/_compiled_lane.pyx":350
+      /* "normcore/_compiled_lane.pyx":352
  *     for candidate in entries:
  *         if candidate.plan is plan:
  *             entry = candidate             # <<<<<<<<<<<<<<
@@ -13172,7 +13208,7 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_4backward(CYTHON_UNUSED PyO
       __Pyx_INCREF((PyObject *)__pyx_v_candidate);
       __Pyx_DECREF_SET(__pyx_v_entry, __pyx_v_candidate);
 
-      /* "normcore/_compiled_lane.pyx":351
+      /* "normcore/_compiled_lane.pyx":353
  *         if candidate.plan is plan:
  *             entry = candidate
  *             break             # <<<<<<<<<<<<<<
@@ -13181,7 +13217,7 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_4backward(CYTHON_UNUSED PyO
 */
       goto __pyx_L7_break;
 
-      /* "normcore/_compiled_lane.pyx":349
+      /* "normcore/_compiled_lane.pyx":351
  *     plan = ctx.plan
  *     for candidate in entries:
  *         if candidate.plan is plan:             # <<<<<<<<<<<<<<
@@ -13190,7 +13226,7 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_4backward(CYTHON_UNUSED PyO
 */
     }
 
-    /* "normcore/_compiled_lane.pyx":348
+    /* "normcore/_compiled_lane.pyx":350
  *         return None
  *     plan = ctx.plan
  *     for candidate in entries:             # <<<<<<<<<<<<<<
@@ -13205,7 +13241,7 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_4backward(CYTHON_UNUSED PyO
   goto __pyx_L9_for_end;
   __pyx_L9_for_end:;
 
-  /* "normcore/_compiled_lane.pyx":352
+  /* "normcore/_compiled_lane.pyx":354
  *             entry = candidate
  *             break
  *     if entry is None or entry.op is not op or ctx.overwritten or not same_shape(dy, entry):             # <<<<<<<<<<<<<<
@@ -13230,9 +13266,9 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_4backward(CYTHON_UNUSED PyO
 
     goto __pyx_L11_bool_binop_done;
   }
-  __pyx_t_3 = __Pyx_PyObject_GetAttrStr(__pyx_v_ctx, __pyx_mstate_global->__pyx_n_u_overwritten); if (unlikely(!__pyx_t_3)) __PYX_ERR(0, 352, __pyx_L1_error)
+  __pyx_t_3 = __Pyx_PyObject_GetAttrStr(__pyx_v_ctx, __pyx_mstate_global->__pyx_n_u_overwritten); if (unlikely(!__pyx_t_3)) __PYX_ERR(0, 354, __pyx_L1_error)
   __Pyx_GOTREF(__pyx_t_3);
-  __pyx_t_2 = __Pyx_PyObject_IsTrue(__pyx_t_3); if (unlikely((__pyx_t_2 < 0))) __PYX_ERR(0, 352, __pyx_L1_error)
+  __pyx_t_2 = __Pyx_PyObject_IsTrue(__pyx_t_3); if (unlikely((__pyx_t_2 < 0))) __PYX_ERR(0, 354, __pyx_L1_error)
   __Pyx_DECREF(__pyx_t_3); __pyx_t_3 = 0;
   if (!__pyx_t_2) {
 
@@ -13242,7 +13278,7 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_4backward(CYTHON_UNUSED PyO
 
     goto __pyx_L11_bool_binop_done;
   }
-  if (!(likely(((__pyx_v_dy) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_dy, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 352, __pyx_L1_error)
+  if (!(likely(((__pyx_v_dy) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_dy, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 354, __pyx_L1_error)
   __pyx_t_2 = (!__pyx_f_8normcore_14_compiled_lane_same_shape(((PyArrayObject *)__pyx_v_dy), __pyx_v_entry));
 
 
@@ -13252,7 +13288,7 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_4backward(CYTHON_UNUSED PyO
   if (__pyx_t_1) {
 
 
-    /* "normcore/_compiled_lane.pyx":353
+    /* "normcore/_compiled_lane.pyx":355
  *             break
  *     if entry is None or entry.op is not op or ctx.overwritten or not same_shape(dy, entry):
  *         return None             # <<<<<<<<<<<<<<
@@ -13269,7 +13305,7 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_4backward(CYTHON_UNUSED PyO
     }
     goto __pyx_L0;
 
-    /* "normcore/_compiled_lane.pyx":352
+    /* "normcore/_compiled_lane.pyx":354
  *             entry = candidate
  *             break
  *     if entry is None or entry.op is not op or ctx.overwritten or not same_shape(dy, entry):             # <<<<<<<<<<<<<<
@@ -13278,22 +13314,22 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_4backward(CYTHON_UNUSED PyO
 */
   }
 
-  /* "normcore/_compiled_lane.pyx":354
+  /* "normcore/_compiled_lane.pyx":356
  *     if entry is None or entry.op is not op or ctx.overwritten or not same_shape(dy, entry):
  *         return None
  *     x, weight, bias, mean, rstd = ctx.x, ctx.weight, ctx.bias, ctx.mean, ctx.rstd             # <<<<<<<<<<<<<<
  *     if (
  *         not plain(x) or not same_shape(x, entry) or not is_parameter(weight, entry) or not is_parameter(bias, entry)
 */
-  __pyx_t_3 = __Pyx_PyObject_GetAttrStr(__pyx_v_ctx, __pyx_mstate_global->__pyx_n_u_x); if (unlikely(!__pyx_t_3)) __PYX_ERR(0, 354, __pyx_L1_error)
+  __pyx_t_3 = __Pyx_PyObject_GetAttrStr(__pyx_v_ctx, __pyx_mstate_global->__pyx_n_u_x); if (unlikely(!__pyx_t_3)) __PYX_ERR(0, 356, __pyx_L1_error)
   __Pyx_GOTREF(__pyx_t_3);
-  __pyx_t_5 = __Pyx_PyObject_GetAttrStr(__pyx_v_ctx, __pyx_mstate_global->__pyx_n_u_weight); if (unlikely(!__pyx_t_5)) __PYX_ERR(0, 354, __pyx_L1_error)
+  __pyx_t_5 = __Pyx_PyObject_GetAttrStr(__pyx_v_ctx, __pyx_mstate_global->__pyx_n_u_weight); if (unlikely(!__pyx_t_5)) __PYX_ERR(0, 356, __pyx_L1_error)
   __Pyx_GOTREF(__pyx_t_5);
-  __pyx_t_6 = __Pyx_PyObject_GetAttrStr(__pyx_v_ctx, __pyx_mstate_global->__pyx_n_u_bias); if (unlikely(!__pyx_t_6)) __PYX_ERR(0, 354, __pyx_L1_error)
+  __pyx_t_6 = __Pyx_PyObject_GetAttrStr(__pyx_v_ctx, __pyx_mstate_global->__pyx_n_u_bias); if (unlikely(!__pyx_t_6)) __PYX_ERR(0, 356, __pyx_L1_error)
   __Pyx_GOTREF(__pyx_t_6);
-  __pyx_t_7 = __Pyx_PyObject_GetAttrStr(__pyx_v_ctx, __pyx_mstate_global->__pyx_n_u_mean); if (unlikely(!__pyx_t_7)) __PYX_ERR(0, 354, __pyx_L1_error)
+  __pyx_t_7 = __Pyx_PyObject_GetAttrStr(__pyx_v_ctx, __pyx_mstate_global->__pyx_n_u_mean); if (unlikely(!__pyx_t_7)) __PYX_ERR(0, 356, __pyx_L1_error)
   __Pyx_GOTREF(__pyx_t_7);
-  __pyx_t_8 = __Pyx_PyObject_GetAttrStr(__pyx_v_ctx, __pyx_mstate_global->__pyx_n_u_rstd); if (unlikely(!__pyx_t_8)) __PYX_ERR(0, 354, __pyx_L1_error)
+  __pyx_t_8 = __Pyx_PyObject_GetAttrStr(__pyx_v_ctx, __pyx_mstate_global->__pyx_n_u_rstd); if (unlikely(!__pyx_t_8)) __PYX_ERR(0, 356, __pyx_L1_error)
   __Pyx_GOTREF(__pyx_t_8);
   __pyx_v_x = __pyx_t_3;
   __pyx_t_3 = 0;
@@ -13306,7 +13342,7 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_4backward(CYTHON_UNUSED PyO
   __pyx_v_rstd = __pyx_t_8;
   __pyx_t_8 = 0;
 
-  /* "normcore/_compiled_lane.pyx":356
+  /* "normcore/_compiled_lane.pyx":358
  *     x, weight, bias, mean, rstd = ctx.x, ctx.weight, ctx.bias, ctx.mean, ctx.rstd
  *     if (
  *         not plain(x) or not same_shape(x, entry) or not is_parameter(weight, entry) or not is_parameter(bias, entry)             # <<<<<<<<<<<<<<
@@ -13323,7 +13359,7 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_4backward(CYTHON_UNUSED PyO
 
     goto __pyx_L16_bool_binop_done;
   }
-  if (!(likely(((__pyx_v_x) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_x, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 356, __pyx_L1_error)
+  if (!(likely(((__pyx_v_x) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_x, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 358, __pyx_L1_error)
   __pyx_t_2 = (!__pyx_f_8normcore_14_compiled_lane_same_shape(((PyArrayObject *)__pyx_v_x), __pyx_v_entry));
 
   if (!__pyx_t_2) {
@@ -13345,7 +13381,7 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_4backward(CYTHON_UNUSED PyO
     goto __pyx_L16_bool_binop_done;
   }
 
-  /* "normcore/_compiled_lane.pyx":357
+  /* "normcore/_compiled_lane.pyx":359
  *     if (
  *         not plain(x) or not same_shape(x, entry) or not is_parameter(weight, entry) or not is_parameter(bias, entry)
  *         or not plain(mean) or not plain(rstd) or cnp.PyArray_SIZE(mean) != entry.groups             # <<<<<<<<<<<<<<
@@ -13383,16 +13419,16 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_4backward(CYTHON_UNUSED PyO
     goto __pyx_L16_bool_binop_done;
   }
 
-  /* "normcore/_compiled_lane.pyx":358
+  /* "normcore/_compiled_lane.pyx":360
  *         not plain(x) or not same_shape(x, entry) or not is_parameter(weight, entry) or not is_parameter(bias, entry)
  *         or not plain(mean) or not plain(rstd) or cnp.PyArray_SIZE(mean) != entry.groups
  *         or cnp.PyArray_SIZE(rstd) != entry.groups or not is_open()             # <<<<<<<<<<<<<<
  *     ):
  *         return None
 */
-  if (!(likely(((__pyx_v_mean) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_mean, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 357, __pyx_L1_error)
+  if (!(likely(((__pyx_v_mean) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_mean, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 359, __pyx_L1_error)
 
-  /* "normcore/_compiled_lane.pyx":357
+  /* "normcore/_compiled_lane.pyx":359
  *     if (
  *         not plain(x) or not same_shape(x, entry) or not is_parameter(weight, entry) or not is_parameter(bias, entry)
  *         or not plain(mean) or not plain(rstd) or cnp.PyArray_SIZE(mean) != entry.groups             # <<<<<<<<<<<<<<
@@ -13410,14 +13446,14 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_4backward(CYTHON_UNUSED PyO
     goto __pyx_L16_bool_binop_done;
   }
 
-  /* "normcore/_compiled_lane.pyx":358
+  /* "normcore/_compiled_lane.pyx":360
  *         not plain(x) or not same_shape(x, entry) or not is_parameter(weight, entry) or not is_parameter(bias, entry)
  *         or not plain(mean) or not plain(rstd) or cnp.PyArray_SIZE(mean) != entry.groups
  *         or cnp.PyArray_SIZE(rstd) != entry.groups or not is_open()             # <<<<<<<<<<<<<<
  *     ):
  *         return None
 */
-  if (!(likely(((__pyx_v_rstd) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_rstd, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 358, __pyx_L1_error)
+  if (!(likely(((__pyx_v_rstd) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_rstd, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 360, __pyx_L1_error)
   __pyx_t_2 = (PyArray_SIZE(((PyArrayObject *)__pyx_v_rstd)) != __pyx_v_entry->groups);
 
   if (!__pyx_t_2) {
@@ -13428,7 +13464,7 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_4backward(CYTHON_UNUSED PyO
 
     goto __pyx_L16_bool_binop_done;
   }
-  __pyx_t_2 = __pyx_f_8normcore_14_compiled_lane_is_open(); if (unlikely(__pyx_t_2 == ((int)-1))) __PYX_ERR(0, 358, __pyx_L1_error)
+  __pyx_t_2 = __pyx_f_8normcore_14_compiled_lane_is_open(); if (unlikely(__pyx_t_2 == ((int)-1))) __PYX_ERR(0, 360, __pyx_L1_error)
   __pyx_t_9 = (!__pyx_t_2);
 
 
@@ -13437,7 +13473,7 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_4backward(CYTHON_UNUSED PyO
 
   __pyx_L16_bool_binop_done:;
 
-  /* "normcore/_compiled_lane.pyx":355
+  /* "normcore/_compiled_lane.pyx":357
  *         return None
  *     x, weight, bias, mean, rstd = ctx.x, ctx.weight, ctx.bias, ctx.mean, ctx.rstd
  *     if (             # <<<<<<<<<<<<<<
@@ -13447,7 +13483,7 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_4backward(CYTHON_UNUSED PyO
   if (__pyx_t_1) {
 
 
-    /* "normcore/_compiled_lane.pyx":360
+    /* "normcore/_compiled_lane.pyx":362
  *         or cnp.PyArray_SIZE(rstd) != entry.groups or not is_open()
  *     ):
  *         return None             # <<<<<<<<<<<<<<
@@ -13464,7 +13500,7 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_4backward(CYTHON_UNUSED PyO
     }
     goto __pyx_L0;
 
-    /* "normcore/_compiled_lane.pyx":355
+    /* "normcore/_compiled_lane.pyx":357
  *         return None
  *     x, weight, bias, mean, rstd = ctx.x, ctx.weight, ctx.bias, ctx.mean, ctx.rstd
  *     if (             # <<<<<<<<<<<<<<
@@ -13473,7 +13509,7 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_4backward(CYTHON_UNUSED PyO
 */
   }
 
-  /* "normcore/_compiled_lane.pyx":361
+  /* "normcore/_compiled_lane.pyx":363
  *     ):
  *         return None
  *     if out is None:             # <<<<<<<<<<<<<<
@@ -13484,20 +13520,20 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_4backward(CYTHON_UNUSED PyO
   if (__pyx_t_1) {
 
 
-    /* "normcore/_compiled_lane.pyx":362
+    /* "normcore/_compiled_lane.pyx":364
  *         return None
  *     if out is None:
  *         dx = cnp.PyArray_EMPTY(entry.ndim, entry.shape, entry.kind, 0)             # <<<<<<<<<<<<<<
  *     elif (
  *         plain_writable(out) and same_shape(out, entry)
 */
-    __pyx_t_8 = PyArray_EMPTY(__pyx_v_entry->ndim, __pyx_v_entry->shape, __pyx_v_entry->kind, 0); if (unlikely(!__pyx_t_8)) __PYX_ERR(0, 362, __pyx_L1_error)
+    __pyx_t_8 = PyArray_EMPTY(__pyx_v_entry->ndim, __pyx_v_entry->shape, __pyx_v_entry->kind, 0); if (unlikely(!__pyx_t_8)) __PYX_ERR(0, 364, __pyx_L1_error)
     __Pyx_GOTREF(__pyx_t_8);
-    if (!(likely(((__pyx_t_8) == Py_None) || likely(__Pyx_TypeTest(__pyx_t_8, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 362, __pyx_L1_error)
+    if (!(likely(((__pyx_t_8) == Py_None) || likely(__Pyx_TypeTest(__pyx_t_8, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 364, __pyx_L1_error)
     __pyx_v_dx = ((PyArrayObject *)__pyx_t_8);
     __pyx_t_8 = 0;
 
-    /* "normcore/_compiled_lane.pyx":361
+    /* "normcore/_compiled_lane.pyx":363
  *     ):
  *         return None
  *     if out is None:             # <<<<<<<<<<<<<<
@@ -13507,12 +13543,12 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_4backward(CYTHON_UNUSED PyO
     goto __pyx_L25;
   }
 
-  /* "normcore/_compiled_lane.pyx":364
+  /* "normcore/_compiled_lane.pyx":366
  *         dx = cnp.PyArray_EMPTY(entry.ndim, entry.shape, entry.kind, 0)
  *     elif (
  *         plain_writable(out) and same_shape(out, entry)             # <<<<<<<<<<<<<<
  *         and (cnp.PyArray_DATA(out) == cnp.PyArray_DATA(dy) or apart(out, dy)) and apart(out, x)
- *         and apart_or_none(out, weight) and apart(out, mean) and apart(out, rstd)
+ *         and apart_or_none(out, weight) and apart_or_none(out, bias) and apart(out, mean) and apart(out, rstd)
 */
   __pyx_t_9 = __pyx_f_8normcore_14_compiled_lane_plain_writable(__pyx_v_out);
 
@@ -13525,21 +13561,21 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_4backward(CYTHON_UNUSED PyO
     goto __pyx_L26_bool_binop_done;
   }
 
-  /* "normcore/_compiled_lane.pyx":365
+  /* "normcore/_compiled_lane.pyx":367
  *     elif (
  *         plain_writable(out) and same_shape(out, entry)
  *         and (cnp.PyArray_DATA(out) == cnp.PyArray_DATA(dy) or apart(out, dy)) and apart(out, x)             # <<<<<<<<<<<<<<
- *         and apart_or_none(out, weight) and apart(out, mean) and apart(out, rstd)
+ *         and apart_or_none(out, weight) and apart_or_none(out, bias) and apart(out, mean) and apart(out, rstd)
  *     ):
 */
-  if (!(likely(((__pyx_v_out) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_out, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 364, __pyx_L1_error)
+  if (!(likely(((__pyx_v_out) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_out, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 366, __pyx_L1_error)
 
-  /* "normcore/_compiled_lane.pyx":364
+  /* "normcore/_compiled_lane.pyx":366
  *         dx = cnp.PyArray_EMPTY(entry.ndim, entry.shape, entry.kind, 0)
  *     elif (
  *         plain_writable(out) and same_shape(out, entry)             # <<<<<<<<<<<<<<
  *         and (cnp.PyArray_DATA(out) == cnp.PyArray_DATA(dy) or apart(out, dy)) and apart(out, x)
- *         and apart_or_none(out, weight) and apart(out, mean) and apart(out, rstd)
+ *         and apart_or_none(out, weight) and apart_or_none(out, bias) and apart(out, mean) and apart(out, rstd)
 */
   __pyx_t_9 = __pyx_f_8normcore_14_compiled_lane_same_shape(((PyArrayObject *)__pyx_v_out), __pyx_v_entry);
 
@@ -13552,15 +13588,15 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_4backward(CYTHON_UNUSED PyO
     goto __pyx_L26_bool_binop_done;
   }
 
-  /* "normcore/_compiled_lane.pyx":365
+  /* "normcore/_compiled_lane.pyx":367
  *     elif (
  *         plain_writable(out) and same_shape(out, entry)
  *         and (cnp.PyArray_DATA(out) == cnp.PyArray_DATA(dy) or apart(out, dy)) and apart(out, x)             # <<<<<<<<<<<<<<
- *         and apart_or_none(out, weight) and apart(out, mean) and apart(out, rstd)
+ *         and apart_or_none(out, weight) and apart_or_none(out, bias) and apart(out, mean) and apart(out, rstd)
  *     ):
 */
-  if (!(likely(((__pyx_v_out) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_out, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 365, __pyx_L1_error)
-  if (!(likely(((__pyx_v_dy) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_dy, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 365, __pyx_L1_error)
+  if (!(likely(((__pyx_v_out) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_out, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 367, __pyx_L1_error)
+  if (!(likely(((__pyx_v_dy) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_dy, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 367, __pyx_L1_error)
   __pyx_t_9 = (PyArray_DATA(((PyArrayObject *)__pyx_v_out)) == PyArray_DATA(((PyArrayObject *)__pyx_v_dy)));
 
   if (!__pyx_t_9) {
@@ -13569,8 +13605,8 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_4backward(CYTHON_UNUSED PyO
 
     goto __pyx_L29_next_and;
   }
-  if (!(likely(((__pyx_v_out) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_out, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 365, __pyx_L1_error)
-  if (!(likely(((__pyx_v_dy) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_dy, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 365, __pyx_L1_error)
+  if (!(likely(((__pyx_v_out) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_out, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 367, __pyx_L1_error)
+  if (!(likely(((__pyx_v_dy) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_dy, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 367, __pyx_L1_error)
   __pyx_t_9 = __pyx_f_8normcore_14_compiled_lane_apart(((PyArrayObject *)__pyx_v_out), ((PyArrayObject *)__pyx_v_dy));
 
   if (__pyx_t_9) {
@@ -13583,23 +13619,23 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_4backward(CYTHON_UNUSED PyO
   }
   __pyx_L29_next_and:;
 
-  /* "normcore/_compiled_lane.pyx":366
+  /* "normcore/_compiled_lane.pyx":368
  *         plain_writable(out) and same_shape(out, entry)
  *         and (cnp.PyArray_DATA(out) == cnp.PyArray_DATA(dy) or apart(out, dy)) and apart(out, x)
- *         and apart_or_none(out, weight) and apart(out, mean) and apart(out, rstd)             # <<<<<<<<<<<<<<
+ *         and apart_or_none(out, weight) and apart_or_none(out, bias) and apart(out, mean) and apart(out, rstd)             # <<<<<<<<<<<<<<
  *     ):
  *         dx = out
 */
-  if (!(likely(((__pyx_v_out) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_out, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 365, __pyx_L1_error)
+  if (!(likely(((__pyx_v_out) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_out, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 367, __pyx_L1_error)
 
-  /* "normcore/_compiled_lane.pyx":365
+  /* "normcore/_compiled_lane.pyx":367
  *     elif (
  *         plain_writable(out) and same_shape(out, entry)
  *         and (cnp.PyArray_DATA(out) == cnp.PyArray_DATA(dy) or apart(out, dy)) and apart(out, x)             # <<<<<<<<<<<<<<
- *         and apart_or_none(out, weight) and apart(out, mean) and apart(out, rstd)
+ *         and apart_or_none(out, weight) and apart_or_none(out, bias) and apart(out, mean) and apart(out, rstd)
  *     ):
 */
-  if (!(likely(((__pyx_v_x) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_x, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 365, __pyx_L1_error)
+  if (!(likely(((__pyx_v_x) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_x, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 367, __pyx_L1_error)
   __pyx_t_9 = __pyx_f_8normcore_14_compiled_lane_apart(((PyArrayObject *)__pyx_v_out), ((PyArrayObject *)__pyx_v_x));
 
   if (__pyx_t_9) {
@@ -13611,14 +13647,14 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_4backward(CYTHON_UNUSED PyO
     goto __pyx_L26_bool_binop_done;
   }
 
-  /* "normcore/_compiled_lane.pyx":366
+  /* "normcore/_compiled_lane.pyx":368
  *         plain_writable(out) and same_shape(out, entry)
  *         and (cnp.PyArray_DATA(out) == cnp.PyArray_DATA(dy) or apart(out, dy)) and apart(out, x)
- *         and apart_or_none(out, weight) and apart(out, mean) and apart(out, rstd)             # <<<<<<<<<<<<<<
+ *         and apart_or_none(out, weight) and apart_or_none(out, bias) and apart(out, mean) and apart(out, rstd)             # <<<<<<<<<<<<<<
  *     ):
  *         dx = out
 */
-  if (!(likely(((__pyx_v_out) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_out, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 366, __pyx_L1_error)
+  if (!(likely(((__pyx_v_out) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_out, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 368, __pyx_L1_error)
   __pyx_t_9 = __pyx_f_8normcore_14_compiled_lane_apart_or_none(((PyArrayObject *)__pyx_v_out), __pyx_v_weight);
 
   if (__pyx_t_9) {
@@ -13629,8 +13665,19 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_4backward(CYTHON_UNUSED PyO
 
     goto __pyx_L26_bool_binop_done;
   }
-  if (!(likely(((__pyx_v_out) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_out, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 366, __pyx_L1_error)
-  if (!(likely(((__pyx_v_mean) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_mean, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 366, __pyx_L1_error)
+  if (!(likely(((__pyx_v_out) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_out, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 368, __pyx_L1_error)
+  __pyx_t_9 = __pyx_f_8normcore_14_compiled_lane_apart_or_none(((PyArrayObject *)__pyx_v_out), __pyx_v_bias);
+
+  if (__pyx_t_9) {
+
+  } else {
+
+    __pyx_t_1 = __pyx_t_9;
+
+    goto __pyx_L26_bool_binop_done;
+  }
+  if (!(likely(((__pyx_v_out) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_out, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 368, __pyx_L1_error)
+  if (!(likely(((__pyx_v_mean) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_mean, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 368, __pyx_L1_error)
   __pyx_t_9 = __pyx_f_8normcore_14_compiled_lane_apart(((PyArrayObject *)__pyx_v_out), ((PyArrayObject *)__pyx_v_mean));
 
   if (__pyx_t_9) {
@@ -13641,8 +13688,8 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_4backward(CYTHON_UNUSED PyO
 
     goto __pyx_L26_bool_binop_done;
   }
-  if (!(likely(((__pyx_v_out) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_out, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 366, __pyx_L1_error)
-  if (!(likely(((__pyx_v_rstd) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_rstd, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 366, __pyx_L1_error)
+  if (!(likely(((__pyx_v_out) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_out, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 368, __pyx_L1_error)
+  if (!(likely(((__pyx_v_rstd) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_rstd, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 368, __pyx_L1_error)
   __pyx_t_9 = __pyx_f_8normcore_14_compiled_lane_apart(((PyArrayObject *)__pyx_v_out), ((PyArrayObject *)__pyx_v_rstd));
 
 
@@ -13650,7 +13697,7 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_4backward(CYTHON_UNUSED PyO
 
   __pyx_L26_bool_binop_done:;
 
-  /* "normcore/_compiled_lane.pyx":363
+  /* "normcore/_compiled_lane.pyx":365
  *     if out is None:
  *         dx = cnp.PyArray_EMPTY(entry.ndim, entry.shape, entry.kind, 0)
  *     elif (             # <<<<<<<<<<<<<<
@@ -13660,8 +13707,8 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_4backward(CYTHON_UNUSED PyO
   if (__pyx_t_1) {
 
 
-    /* "normcore/_compiled_lane.pyx":368
- *         and apart_or_none(out, weight) and apart(out, mean) and apart(out, rstd)
+    /* "normcore/_compiled_lane.pyx":370
+ *         and apart_or_none(out, weight) and apart_or_none(out, bias) and apart(out, mean) and apart(out, rstd)
  *     ):
  *         dx = out             # <<<<<<<<<<<<<<
  *     else:
@@ -13669,11 +13716,11 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_4backward(CYTHON_UNUSED PyO
 */
     __pyx_t_8 = __pyx_v_out;
     __Pyx_INCREF(__pyx_t_8);
-    if (!(likely(((__pyx_t_8) == Py_None) || likely(__Pyx_TypeTest(__pyx_t_8, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 368, __pyx_L1_error)
+    if (!(likely(((__pyx_t_8) == Py_None) || likely(__Pyx_TypeTest(__pyx_t_8, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 370, __pyx_L1_error)
     __pyx_v_dx = ((PyArrayObject *)__pyx_t_8);
     __pyx_t_8 = 0;
 
-    /* "normcore/_compiled_lane.pyx":363
+    /* "normcore/_compiled_lane.pyx":365
  *     if out is None:
  *         dx = cnp.PyArray_EMPTY(entry.ndim, entry.shape, entry.kind, 0)
  *     elif (             # <<<<<<<<<<<<<<
@@ -13683,7 +13730,7 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_4backward(CYTHON_UNUSED PyO
     goto __pyx_L25;
   }
 
-  /* "normcore/_compiled_lane.pyx":370
+  /* "normcore/_compiled_lane.pyx":372
  *         dx = out
  *     else:
  *         return None             # <<<<<<<<<<<<<<
@@ -13703,19 +13750,19 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_4backward(CYTHON_UNUSED PyO
   }
   __pyx_L25:;
 
-  /* "normcore/_compiled_lane.pyx":371
+  /* "normcore/_compiled_lane.pyx":373
  *     else:
  *         return None
  *     bias_dtype = ctx.bias_dtype             # <<<<<<<<<<<<<<
  *     dweight = None if weight is None else vector(entry.parameters, cnp.PyArray_TYPE(weight))
  *     dbias = None
 */
-  __pyx_t_8 = __Pyx_PyObject_GetAttrStr(__pyx_v_ctx, __pyx_mstate_global->__pyx_n_u_bias_dtype); if (unlikely(!__pyx_t_8)) __PYX_ERR(0, 371, __pyx_L1_error)
+  __pyx_t_8 = __Pyx_PyObject_GetAttrStr(__pyx_v_ctx, __pyx_mstate_global->__pyx_n_u_bias_dtype); if (unlikely(!__pyx_t_8)) __PYX_ERR(0, 373, __pyx_L1_error)
   __Pyx_GOTREF(__pyx_t_8);
   __pyx_v_bias_dtype = __pyx_t_8;
   __pyx_t_8 = 0;
 
-  /* "normcore/_compiled_lane.pyx":372
+  /* "normcore/_compiled_lane.pyx":374
  *         return None
  *     bias_dtype = ctx.bias_dtype
  *     dweight = None if weight is None else vector(entry.parameters, cnp.PyArray_TYPE(weight))             # <<<<<<<<<<<<<<
@@ -13727,8 +13774,8 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_4backward(CYTHON_UNUSED PyO
     __Pyx_INCREF(Py_None);
     __pyx_t_8 = Py_None;
   } else {
-    if (!(likely(((__pyx_v_weight) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_weight, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 372, __pyx_L1_error)
-    __pyx_t_7 = __pyx_f_8normcore_14_compiled_lane_vector(__pyx_v_entry->parameters, PyArray_TYPE(((PyArrayObject *)__pyx_v_weight))); if (unlikely(!__pyx_t_7)) __PYX_ERR(0, 372, __pyx_L1_error)
+    if (!(likely(((__pyx_v_weight) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_weight, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 374, __pyx_L1_error)
+    __pyx_t_7 = __pyx_f_8normcore_14_compiled_lane_vector(__pyx_v_entry->parameters, PyArray_TYPE(((PyArrayObject *)__pyx_v_weight))); if (unlikely(!__pyx_t_7)) __PYX_ERR(0, 374, __pyx_L1_error)
     __Pyx_GOTREF(__pyx_t_7);
     __pyx_t_8 = __pyx_t_7;
     __pyx_t_7 = 0;
@@ -13737,66 +13784,80 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_4backward(CYTHON_UNUSED PyO
   __pyx_v_dweight = __pyx_t_8;
   __pyx_t_8 = 0;
 
-  /* "normcore/_compiled_lane.pyx":373
+  /* "normcore/_compiled_lane.pyx":375
  *     bias_dtype = ctx.bias_dtype
  *     dweight = None if weight is None else vector(entry.parameters, cnp.PyArray_TYPE(weight))
  *     dbias = None             # <<<<<<<<<<<<<<
  *     if bias_dtype is not None:
- *         if bias_dtype.num not in (cnp.NPY_FLOAT32, cnp.NPY_FLOAT64):
+ *         if entry.parameter_axes != 1 or bias_dtype.num not in (cnp.NPY_FLOAT32, cnp.NPY_FLOAT64):
 */
   __Pyx_INCREF(Py_None);
   __pyx_v_dbias = Py_None;
 
-  /* "normcore/_compiled_lane.pyx":374
+  /* "normcore/_compiled_lane.pyx":376
  *     dweight = None if weight is None else vector(entry.parameters, cnp.PyArray_TYPE(weight))
  *     dbias = None
  *     if bias_dtype is not None:             # <<<<<<<<<<<<<<
- *         if bias_dtype.num not in (cnp.NPY_FLOAT32, cnp.NPY_FLOAT64):
+ *         if entry.parameter_axes != 1 or bias_dtype.num not in (cnp.NPY_FLOAT32, cnp.NPY_FLOAT64):
  *             return None
 */
   __pyx_t_1 = (__pyx_v_bias_dtype != Py_None);
   if (__pyx_t_1) {
 
 
-    /* "normcore/_compiled_lane.pyx":375
+    /* "normcore/_compiled_lane.pyx":377
  *     dbias = None
  *     if bias_dtype is not None:
- *         if bias_dtype.num not in (cnp.NPY_FLOAT32, cnp.NPY_FLOAT64):             # <<<<<<<<<<<<<<
+ *         if entry.parameter_axes != 1 or bias_dtype.num not in (cnp.NPY_FLOAT32, cnp.NPY_FLOAT64):             # <<<<<<<<<<<<<<
  *             return None
  *         dbias = vector(entry.parameters, bias_dtype.num)
 */
-    __pyx_t_8 = __Pyx_PyObject_GetAttrStr(__pyx_v_bias_dtype, __pyx_mstate_global->__pyx_n_u_num); if (unlikely(!__pyx_t_8)) __PYX_ERR(0, 375, __pyx_L1_error)
-    __Pyx_GOTREF(__pyx_t_8);
-    __pyx_t_7 = __Pyx_PyLong_From_enum__NPY_TYPES(NPY_FLOAT32); if (unlikely(!__pyx_t_7)) __PYX_ERR(0, 375, __pyx_L1_error)
-    __Pyx_GOTREF(__pyx_t_7);
-    __pyx_t_9 = __Pyx_PyObject_CompareBoolNe_object_object(__pyx_t_8, __pyx_t_7, Py_NE); if (unlikely((__pyx_t_9 < 0))) __PYX_ERR(0, 375, __pyx_L1_error)
-    __Pyx_DECREF(__pyx_t_7); __pyx_t_7 = 0;
-    if (__pyx_t_9) {
+    __pyx_t_9 = (__pyx_v_entry->parameter_axes != 1);
+
+    if (!__pyx_t_9) {
 
     } else {
 
       __pyx_t_1 = __pyx_t_9;
 
-      goto __pyx_L36_bool_binop_done;
+      goto __pyx_L37_bool_binop_done;
     }
-    __pyx_t_7 = __Pyx_PyLong_From_enum__NPY_TYPES(NPY_FLOAT64); if (unlikely(!__pyx_t_7)) __PYX_ERR(0, 375, __pyx_L1_error)
+    __pyx_t_8 = __Pyx_PyObject_GetAttrStr(__pyx_v_bias_dtype, __pyx_mstate_global->__pyx_n_u_num); if (unlikely(!__pyx_t_8)) __PYX_ERR(0, 377, __pyx_L1_error)
+    __Pyx_GOTREF(__pyx_t_8);
+    __pyx_t_7 = __Pyx_PyLong_From_enum__NPY_TYPES(NPY_FLOAT32); if (unlikely(!__pyx_t_7)) __PYX_ERR(0, 377, __pyx_L1_error)
     __Pyx_GOTREF(__pyx_t_7);
-    __pyx_t_9 = __Pyx_PyObject_CompareBoolNe_object_object(__pyx_t_8, __pyx_t_7, Py_NE); if (unlikely((__pyx_t_9 < 0))) __PYX_ERR(0, 375, __pyx_L1_error)
+    __pyx_t_2 = __Pyx_PyObject_CompareBoolNe_object_object(__pyx_t_8, __pyx_t_7, Py_NE); if (unlikely((__pyx_t_2 < 0))) __PYX_ERR(0, 377, __pyx_L1_error)
+    __Pyx_DECREF(__pyx_t_7); __pyx_t_7 = 0;
+    if (__pyx_t_2) {
+
+    } else {
+
+      __pyx_t_9 = __pyx_t_2;
+
+      goto __pyx_L39_bool_binop_done;
+    }
+    __pyx_t_7 = __Pyx_PyLong_From_enum__NPY_TYPES(NPY_FLOAT64); if (unlikely(!__pyx_t_7)) __PYX_ERR(0, 377, __pyx_L1_error)
+    __Pyx_GOTREF(__pyx_t_7);
+    __pyx_t_2 = __Pyx_PyObject_CompareBoolNe_object_object(__pyx_t_8, __pyx_t_7, Py_NE); if (unlikely((__pyx_t_2 < 0))) __PYX_ERR(0, 377, __pyx_L1_error)
     __Pyx_DECREF(__pyx_t_7); __pyx_t_7 = 0;
 
-    __pyx_t_1 = __pyx_t_9;
+    __pyx_t_9 = __pyx_t_2;
 
-    __pyx_L36_bool_binop_done:;
+    __pyx_L39_bool_binop_done:;
     __Pyx_DECREF(__pyx_t_8); __pyx_t_8 = 0;
-    __pyx_t_9 = __pyx_t_1;
+    __pyx_t_2 = __pyx_t_9;
 
 
-    if (__pyx_t_9) {
+
+    __pyx_t_1 = __pyx_t_2;
+
+    __pyx_L37_bool_binop_done:;
+    if (__pyx_t_1) {
 
 
-      /* "normcore/_compiled_lane.pyx":376
+      /* "normcore/_compiled_lane.pyx":378
  *     if bias_dtype is not None:
- *         if bias_dtype.num not in (cnp.NPY_FLOAT32, cnp.NPY_FLOAT64):
+ *         if entry.parameter_axes != 1 or bias_dtype.num not in (cnp.NPY_FLOAT32, cnp.NPY_FLOAT64):
  *             return None             # <<<<<<<<<<<<<<
  *         dbias = vector(entry.parameters, bias_dtype.num)
  *     run_backward(entry, dy, x, weight, bias, mean, rstd, dx, dweight, dbias)
@@ -13811,73 +13872,73 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_4backward(CYTHON_UNUSED PyO
       }
       goto __pyx_L0;
 
-      /* "normcore/_compiled_lane.pyx":375
+      /* "normcore/_compiled_lane.pyx":377
  *     dbias = None
  *     if bias_dtype is not None:
- *         if bias_dtype.num not in (cnp.NPY_FLOAT32, cnp.NPY_FLOAT64):             # <<<<<<<<<<<<<<
+ *         if entry.parameter_axes != 1 or bias_dtype.num not in (cnp.NPY_FLOAT32, cnp.NPY_FLOAT64):             # <<<<<<<<<<<<<<
  *             return None
  *         dbias = vector(entry.parameters, bias_dtype.num)
 */
     }
 
-    /* "normcore/_compiled_lane.pyx":377
- *         if bias_dtype.num not in (cnp.NPY_FLOAT32, cnp.NPY_FLOAT64):
+    /* "normcore/_compiled_lane.pyx":379
+ *         if entry.parameter_axes != 1 or bias_dtype.num not in (cnp.NPY_FLOAT32, cnp.NPY_FLOAT64):
  *             return None
  *         dbias = vector(entry.parameters, bias_dtype.num)             # <<<<<<<<<<<<<<
  *     run_backward(entry, dy, x, weight, bias, mean, rstd, dx, dweight, dbias)
  *     return dx, dweight, dbias
 */
-    __pyx_t_8 = __Pyx_PyObject_GetAttrStr(__pyx_v_bias_dtype, __pyx_mstate_global->__pyx_n_u_num); if (unlikely(!__pyx_t_8)) __PYX_ERR(0, 377, __pyx_L1_error)
+    __pyx_t_8 = __Pyx_PyObject_GetAttrStr(__pyx_v_bias_dtype, __pyx_mstate_global->__pyx_n_u_num); if (unlikely(!__pyx_t_8)) __PYX_ERR(0, 379, __pyx_L1_error)
     __Pyx_GOTREF(__pyx_t_8);
-    __pyx_t_10 = __Pyx_PyLong_As_int(__pyx_t_8); if (unlikely((__pyx_t_10 == (int)-1) && PyErr_Occurred())) __PYX_ERR(0, 377, __pyx_L1_error)
+    __pyx_t_10 = __Pyx_PyLong_As_int(__pyx_t_8); if (unlikely((__pyx_t_10 == (int)-1) && PyErr_Occurred())) __PYX_ERR(0, 379, __pyx_L1_error)
     __Pyx_DECREF(__pyx_t_8); __pyx_t_8 = 0;
-    __pyx_t_8 = __pyx_f_8normcore_14_compiled_lane_vector(__pyx_v_entry->parameters, __pyx_t_10); if (unlikely(!__pyx_t_8)) __PYX_ERR(0, 377, __pyx_L1_error)
+    __pyx_t_8 = __pyx_f_8normcore_14_compiled_lane_vector(__pyx_v_entry->parameters, __pyx_t_10); if (unlikely(!__pyx_t_8)) __PYX_ERR(0, 379, __pyx_L1_error)
     __Pyx_GOTREF(__pyx_t_8);
 
     __Pyx_DECREF_SET(__pyx_v_dbias, __pyx_t_8);
     __pyx_t_8 = 0;
 
-    /* "normcore/_compiled_lane.pyx":374
+    /* "normcore/_compiled_lane.pyx":376
  *     dweight = None if weight is None else vector(entry.parameters, cnp.PyArray_TYPE(weight))
  *     dbias = None
  *     if bias_dtype is not None:             # <<<<<<<<<<<<<<
- *         if bias_dtype.num not in (cnp.NPY_FLOAT32, cnp.NPY_FLOAT64):
+ *         if entry.parameter_axes != 1 or bias_dtype.num not in (cnp.NPY_FLOAT32, cnp.NPY_FLOAT64):
  *             return None
 */
   }
 
-  /* "normcore/_compiled_lane.pyx":378
+  /* "normcore/_compiled_lane.pyx":380
  *             return None
  *         dbias = vector(entry.parameters, bias_dtype.num)
  *     run_backward(entry, dy, x, weight, bias, mean, rstd, dx, dweight, dbias)             # <<<<<<<<<<<<<<
  *     return dx, dweight, dbias
  * 
 */
-  if (!(likely(((__pyx_v_dy) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_dy, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 378, __pyx_L1_error)
-  if (!(likely(((__pyx_v_x) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_x, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 378, __pyx_L1_error)
-  if (!(likely(((__pyx_v_mean) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_mean, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 378, __pyx_L1_error)
-  if (!(likely(((__pyx_v_rstd) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_rstd, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 378, __pyx_L1_error)
-  __pyx_t_10 = __pyx_f_8normcore_14_compiled_lane_run_backward(__pyx_v_entry, ((PyArrayObject *)__pyx_v_dy), ((PyArrayObject *)__pyx_v_x), __pyx_v_weight, __pyx_v_bias, ((PyArrayObject *)__pyx_v_mean), ((PyArrayObject *)__pyx_v_rstd), __pyx_v_dx, __pyx_v_dweight, __pyx_v_dbias); if (unlikely(__pyx_t_10 == ((int)-1))) __PYX_ERR(0, 378, __pyx_L1_error)
+  if (!(likely(((__pyx_v_dy) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_dy, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 380, __pyx_L1_error)
+  if (!(likely(((__pyx_v_x) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_x, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 380, __pyx_L1_error)
+  if (!(likely(((__pyx_v_mean) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_mean, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 380, __pyx_L1_error)
+  if (!(likely(((__pyx_v_rstd) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_rstd, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 380, __pyx_L1_error)
+  __pyx_t_10 = __pyx_f_8normcore_14_compiled_lane_run_backward(__pyx_v_entry, ((PyArrayObject *)__pyx_v_dy), ((PyArrayObject *)__pyx_v_x), __pyx_v_weight, __pyx_v_bias, ((PyArrayObject *)__pyx_v_mean), ((PyArrayObject *)__pyx_v_rstd), __pyx_v_dx, __pyx_v_dweight, __pyx_v_dbias); if (unlikely(__pyx_t_10 == ((int)-1))) __PYX_ERR(0, 380, __pyx_L1_error)
 
 
-  /* "normcore/_compiled_lane.pyx":379
+  /* "normcore/_compiled_lane.pyx":381
  *         dbias = vector(entry.parameters, bias_dtype.num)
  *     run_backward(entry, dy, x, weight, bias, mean, rstd, dx, dweight, dbias)
  *     return dx, dweight, dbias             # <<<<<<<<<<<<<<
  * 
  * 
 */
-  __pyx_t_8 = PyTuple_New(3); if (unlikely(!__pyx_t_8)) __PYX_ERR(0, 379, __pyx_L1_error)
+  __pyx_t_8 = PyTuple_New(3); if (unlikely(!__pyx_t_8)) __PYX_ERR(0, 381, __pyx_L1_error)
   __Pyx_GOTREF(__pyx_t_8);
   __Pyx_INCREF((PyObject *)__pyx_v_dx);
   __Pyx_GIVEREF((PyObject *)__pyx_v_dx);
-  if (__Pyx_PyTuple_SET_ITEM(__pyx_t_8, 0, ((PyObject *)__pyx_v_dx)) != (0)) __PYX_ERR(0, 379, __pyx_L1_error);
+  if (__Pyx_PyTuple_SET_ITEM(__pyx_t_8, 0, ((PyObject *)__pyx_v_dx)) != (0)) __PYX_ERR(0, 381, __pyx_L1_error);
   __Pyx_INCREF(__pyx_v_dweight);
   __Pyx_GIVEREF(__pyx_v_dweight);
-  if (__Pyx_PyTuple_SET_ITEM(__pyx_t_8, 1, __pyx_v_dweight) != (0)) __PYX_ERR(0, 379, __pyx_L1_error);
+  if (__Pyx_PyTuple_SET_ITEM(__pyx_t_8, 1, __pyx_v_dweight) != (0)) __PYX_ERR(0, 381, __pyx_L1_error);
   __Pyx_INCREF(__pyx_v_dbias);
   __Pyx_GIVEREF(__pyx_v_dbias);
-  if (__Pyx_PyTuple_SET_ITEM(__pyx_t_8, 2, __pyx_v_dbias) != (0)) __PYX_ERR(0, 379, __pyx_L1_error);
+  if (__Pyx_PyTuple_SET_ITEM(__pyx_t_8, 2, __pyx_v_dbias) != (0)) __PYX_ERR(0, 381, __pyx_L1_error);
   {
     PyObject *__pyx_temp;
     {
@@ -13889,7 +13950,7 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_4backward(CYTHON_UNUSED PyO
   __pyx_t_8 = 0;
   goto __pyx_L0;
 
-  /* "normcore/_compiled_lane.pyx":341
+  /* "normcore/_compiled_lane.pyx":343
  * 
  * 
  * def backward(str op, dy, ctx, out):             # <<<<<<<<<<<<<<
@@ -13924,7 +13985,7 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_4backward(CYTHON_UNUSED PyO
   return __pyx_r;
 }
 
-/* "normcore/_compiled_lane.pyx":382
+/* "normcore/_compiled_lane.pyx":384
  * 
  * 
  * cdef int run_backward(             # <<<<<<<<<<<<<<
@@ -13958,7 +14019,7 @@ static int __pyx_f_8normcore_14_compiled_lane_run_backward(struct __pyx_obj_8nor
   const char *__pyx_filename = NULL;
   int __pyx_clineno = 0;
 
-  /* "normcore/_compiled_lane.pyx":387
+  /* "normcore/_compiled_lane.pyx":389
  * ) except -1:
  *     cdef double on_stack[4 * ON_STACK]
  *     cdef double* scratch = on_stack             # <<<<<<<<<<<<<<
@@ -13967,7 +14028,7 @@ static int __pyx_f_8normcore_14_compiled_lane_run_backward(struct __pyx_obj_8nor
 */
   __pyx_v_scratch = __pyx_v_on_stack;
 
-  /* "normcore/_compiled_lane.pyx":388
+  /* "normcore/_compiled_lane.pyx":390
  *     cdef double on_stack[4 * ON_STACK]
  *     cdef double* scratch = on_stack
  *     cdef Py_ssize_t n = entry.parameters             # <<<<<<<<<<<<<<
@@ -13978,17 +14039,17 @@ static int __pyx_f_8normcore_14_compiled_lane_run_backward(struct __pyx_obj_8nor
 
   __pyx_v_n = __pyx_t_1;
 
-  /* "normcore/_compiled_lane.pyx":389
+  /* "normcore/_compiled_lane.pyx":391
  *     cdef double* scratch = on_stack
  *     cdef Py_ssize_t n = entry.parameters
  *     cdef int num_threads = threads_of(cnp.PyArray_NBYTES(x))             # <<<<<<<<<<<<<<
  *     cdef const Loops* f = loops_of(entry.storage)
  *     cdef Backward o
 */
-  __pyx_t_2 = __pyx_f_8normcore_14_compiled_lane_threads_of(PyArray_NBYTES(__pyx_v_x)); if (unlikely(__pyx_t_2 == ((int)-1))) __PYX_ERR(0, 389, __pyx_L1_error)
+  __pyx_t_2 = __pyx_f_8normcore_14_compiled_lane_threads_of(PyArray_NBYTES(__pyx_v_x)); if (unlikely(__pyx_t_2 == ((int)-1))) __PYX_ERR(0, 391, __pyx_L1_error)
   __pyx_v_num_threads = __pyx_t_2;
 
-  /* "normcore/_compiled_lane.pyx":390
+  /* "normcore/_compiled_lane.pyx":392
  *     cdef Py_ssize_t n = entry.parameters
  *     cdef int num_threads = threads_of(cnp.PyArray_NBYTES(x))
  *     cdef const Loops* f = loops_of(entry.storage)             # <<<<<<<<<<<<<<
@@ -13997,7 +14058,7 @@ static int __pyx_f_8normcore_14_compiled_lane_run_backward(struct __pyx_obj_8nor
 */
   __pyx_v_f = __pyx_f_8normcore_8backends_14cython_kernels_loops_of(__pyx_v_entry->storage);
 
-  /* "normcore/_compiled_lane.pyx":393
+  /* "normcore/_compiled_lane.pyx":395
  *     cdef Backward o
  *     cdef RowBackward r
  *     cdef Array x_ = array_of(x), dy_ = array_of(dy), dx_ = array_of(dx)             # <<<<<<<<<<<<<<
@@ -14008,7 +14069,7 @@ static int __pyx_f_8normcore_14_compiled_lane_run_backward(struct __pyx_obj_8nor
   __pyx_v_dy_ = __pyx_f_8normcore_14_compiled_lane_array_of(__pyx_v_dy);
   __pyx_v_dx_ = __pyx_f_8normcore_14_compiled_lane_array_of(__pyx_v_dx);
 
-  /* "normcore/_compiled_lane.pyx":394
+  /* "normcore/_compiled_lane.pyx":396
  *     cdef RowBackward r
  *     cdef Array x_ = array_of(x), dy_ = array_of(dy), dx_ = array_of(dx)
  *     cdef bint stream = not entry.activation and streams(dx_, dy_, x_)             # <<<<<<<<<<<<<<
@@ -14033,7 +14094,7 @@ static int __pyx_f_8normcore_14_compiled_lane_run_backward(struct __pyx_obj_8nor
   __pyx_L3_bool_binop_done:;
   __pyx_v_stream = __pyx_t_3;
 
-  /* "normcore/_compiled_lane.pyx":395
+  /* "normcore/_compiled_lane.pyx":397
  *     cdef Array x_ = array_of(x), dy_ = array_of(dy), dx_ = array_of(dx)
  *     cdef bint stream = not entry.activation and streams(dx_, dy_, x_)
  *     if n > ON_STACK:             # <<<<<<<<<<<<<<
@@ -14045,7 +14106,7 @@ static int __pyx_f_8normcore_14_compiled_lane_run_backward(struct __pyx_obj_8nor
   if (__pyx_t_3) {
 
 
-    /* "normcore/_compiled_lane.pyx":396
+    /* "normcore/_compiled_lane.pyx":398
  *     cdef bint stream = not entry.activation and streams(dx_, dy_, x_)
  *     if n > ON_STACK:
  *         scratch = <double*>malloc(4 * n * sizeof(double))             # <<<<<<<<<<<<<<
@@ -14054,7 +14115,7 @@ static int __pyx_f_8normcore_14_compiled_lane_run_backward(struct __pyx_obj_8nor
 */
     __pyx_v_scratch = ((double *)malloc(((4 * __pyx_v_n) * (sizeof(double)))));
 
-    /* "normcore/_compiled_lane.pyx":395
+    /* "normcore/_compiled_lane.pyx":397
  *     cdef Array x_ = array_of(x), dy_ = array_of(dy), dx_ = array_of(dx)
  *     cdef bint stream = not entry.activation and streams(dx_, dy_, x_)
  *     if n > ON_STACK:             # <<<<<<<<<<<<<<
@@ -14063,7 +14124,7 @@ static int __pyx_f_8normcore_14_compiled_lane_run_backward(struct __pyx_obj_8nor
 */
   }
 
-  /* "normcore/_compiled_lane.pyx":397
+  /* "normcore/_compiled_lane.pyx":399
  *     if n > ON_STACK:
  *         scratch = <double*>malloc(4 * n * sizeof(double))
  *     as_doubles(weight, 1.0, n, scratch)             # <<<<<<<<<<<<<<
@@ -14072,7 +14133,7 @@ static int __pyx_f_8normcore_14_compiled_lane_run_backward(struct __pyx_obj_8nor
 */
   __pyx_f_8normcore_14_compiled_lane_as_doubles(__pyx_v_weight, 1.0, __pyx_v_n, __pyx_v_scratch);
 
-  /* "normcore/_compiled_lane.pyx":398
+  /* "normcore/_compiled_lane.pyx":400
  *         scratch = <double*>malloc(4 * n * sizeof(double))
  *     as_doubles(weight, 1.0, n, scratch)
  *     as_doubles(bias, 0.0, n, scratch + n)             # <<<<<<<<<<<<<<
@@ -14081,7 +14142,7 @@ static int __pyx_f_8normcore_14_compiled_lane_run_backward(struct __pyx_obj_8nor
 */
   __pyx_f_8normcore_14_compiled_lane_as_doubles(__pyx_v_bias, 0.0, __pyx_v_n, (__pyx_v_scratch + __pyx_v_n));
 
-  /* "normcore/_compiled_lane.pyx":399
+  /* "normcore/_compiled_lane.pyx":401
  *     as_doubles(weight, 1.0, n, scratch)
  *     as_doubles(bias, 0.0, n, scratch + n)
  *     if entry.rows:             # <<<<<<<<<<<<<<
@@ -14090,7 +14151,7 @@ static int __pyx_f_8normcore_14_compiled_lane_run_backward(struct __pyx_obj_8nor
 */
   if (__pyx_v_entry->rows) {
 
-    /* "normcore/_compiled_lane.pyx":400
+    /* "normcore/_compiled_lane.pyx":402
  *     as_doubles(bias, 0.0, n, scratch + n)
  *     if entry.rows:
  *         r.dy, r.x, r.dx, r.weight, r.bias = dy_, x_, dx_, scratch, scratch + n             # <<<<<<<<<<<<<<
@@ -14113,7 +14174,7 @@ static int __pyx_f_8normcore_14_compiled_lane_run_backward(struct __pyx_obj_8nor
     __pyx_v_r.weight = __pyx_t_8;
     __pyx_v_r.bias = __pyx_t_9;
 
-    /* "normcore/_compiled_lane.pyx":401
+    /* "normcore/_compiled_lane.pyx":403
  *     if entry.rows:
  *         r.dy, r.x, r.dx, r.weight, r.bias = dy_, x_, dx_, scratch, scratch + n
  *         r.mean, r.rstd = <double*>cnp.PyArray_DATA(mean), <double*>cnp.PyArray_DATA(rstd)             # <<<<<<<<<<<<<<
@@ -14127,7 +14188,7 @@ static int __pyx_f_8normcore_14_compiled_lane_run_backward(struct __pyx_obj_8nor
     __pyx_v_r.mean = __pyx_t_9;
     __pyx_v_r.rstd = __pyx_t_8;
 
-    /* "normcore/_compiled_lane.pyx":402
+    /* "normcore/_compiled_lane.pyx":404
  *         r.dy, r.x, r.dx, r.weight, r.bias = dy_, x_, dx_, scratch, scratch + n
  *         r.mean, r.rstd = <double*>cnp.PyArray_DATA(mean), <double*>cnp.PyArray_DATA(rstd)
  *         r.dweight, r.dbias = scratch + 2 * n, scratch + 3 * n             # <<<<<<<<<<<<<<
@@ -14141,7 +14202,7 @@ static int __pyx_f_8normcore_14_compiled_lane_run_backward(struct __pyx_obj_8nor
     __pyx_v_r.dweight = __pyx_t_8;
     __pyx_v_r.dbias = __pyx_t_9;
 
-    /* "normcore/_compiled_lane.pyx":403
+    /* "normcore/_compiled_lane.pyx":405
  *         r.mean, r.rstd = <double*>cnp.PyArray_DATA(mean), <double*>cnp.PyArray_DATA(rstd)
  *         r.dweight, r.dbias = scratch + 2 * n, scratch + 3 * n
  *         r.centred, r.activation, r.stream = entry.centred, entry.activation, stream             # <<<<<<<<<<<<<<
@@ -14158,7 +14219,7 @@ static int __pyx_f_8normcore_14_compiled_lane_run_backward(struct __pyx_obj_8nor
     __pyx_v_r.activation = __pyx_t_2;
     __pyx_v_r.stream = __pyx_t_4;
 
-    /* "normcore/_compiled_lane.pyx":404
+    /* "normcore/_compiled_lane.pyx":406
  *         r.dweight, r.dbias = scratch + 2 * n, scratch + 3 * n
  *         r.centred, r.activation, r.stream = entry.centred, entry.activation, stream
  *         with nogil:             # <<<<<<<<<<<<<<
@@ -14171,7 +14232,7 @@ static int __pyx_f_8normcore_14_compiled_lane_run_backward(struct __pyx_obj_8nor
         __Pyx_FastGIL_Remember();
         /*try:*/ {
 
-          /* "normcore/_compiled_lane.pyx":405
+          /* "normcore/_compiled_lane.pyx":407
  *         r.centred, r.activation, r.stream = entry.centred, entry.activation, stream
  *         with nogil:
  *             rows_backward_walk(f, &r, entry.sizes[0], entry.sizes[1], entry.sizes[2], n, num_threads)             # <<<<<<<<<<<<<<
@@ -14181,7 +14242,7 @@ static int __pyx_f_8normcore_14_compiled_lane_run_backward(struct __pyx_obj_8nor
           __pyx_f_8normcore_8backends_14cython_kernels_rows_backward_walk(__pyx_v_f, (&__pyx_v_r), (__pyx_v_entry->sizes[0]), (__pyx_v_entry->sizes[1]), (__pyx_v_entry->sizes[2]), __pyx_v_n, __pyx_v_num_threads);
         }
 
-        /* "normcore/_compiled_lane.pyx":404
+        /* "normcore/_compiled_lane.pyx":406
  *         r.dweight, r.dbias = scratch + 2 * n, scratch + 3 * n
  *         r.centred, r.activation, r.stream = entry.centred, entry.activation, stream
  *         with nogil:             # <<<<<<<<<<<<<<
@@ -14198,7 +14259,7 @@ static int __pyx_f_8normcore_14_compiled_lane_run_backward(struct __pyx_obj_8nor
         }
     }
 
-    /* "normcore/_compiled_lane.pyx":399
+    /* "normcore/_compiled_lane.pyx":401
  *     as_doubles(weight, 1.0, n, scratch)
  *     as_doubles(bias, 0.0, n, scratch + n)
  *     if entry.rows:             # <<<<<<<<<<<<<<
@@ -14208,7 +14269,7 @@ static int __pyx_f_8normcore_14_compiled_lane_run_backward(struct __pyx_obj_8nor
     goto __pyx_L6;
   }
 
-  /* "normcore/_compiled_lane.pyx":407
+  /* "normcore/_compiled_lane.pyx":409
  *             rows_backward_walk(f, &r, entry.sizes[0], entry.sizes[1], entry.sizes[2], n, num_threads)
  *     else:
  *         o.dy, o.x, o.dx, o.weight, o.bias = dy_, x_, dx_, scratch, scratch + n             # <<<<<<<<<<<<<<
@@ -14232,7 +14293,7 @@ static int __pyx_f_8normcore_14_compiled_lane_run_backward(struct __pyx_obj_8nor
     __pyx_v_o.weight = __pyx_t_9;
     __pyx_v_o.bias = __pyx_t_8;
 
-    /* "normcore/_compiled_lane.pyx":408
+    /* "normcore/_compiled_lane.pyx":410
  *     else:
  *         o.dy, o.x, o.dx, o.weight, o.bias = dy_, x_, dx_, scratch, scratch + n
  *         o.mean, o.rstd = <double*>cnp.PyArray_DATA(mean), <double*>cnp.PyArray_DATA(rstd)             # <<<<<<<<<<<<<<
@@ -14246,7 +14307,7 @@ static int __pyx_f_8normcore_14_compiled_lane_run_backward(struct __pyx_obj_8nor
     __pyx_v_o.mean = __pyx_t_8;
     __pyx_v_o.rstd = __pyx_t_9;
 
-    /* "normcore/_compiled_lane.pyx":409
+    /* "normcore/_compiled_lane.pyx":411
  *         o.dy, o.x, o.dx, o.weight, o.bias = dy_, x_, dx_, scratch, scratch + n
  *         o.mean, o.rstd = <double*>cnp.PyArray_DATA(mean), <double*>cnp.PyArray_DATA(rstd)
  *         o.dweight, o.dbias = scratch + 2 * n, scratch + 3 * n             # <<<<<<<<<<<<<<
@@ -14260,7 +14321,7 @@ static int __pyx_f_8normcore_14_compiled_lane_run_backward(struct __pyx_obj_8nor
     __pyx_v_o.dweight = __pyx_t_9;
     __pyx_v_o.dbias = __pyx_t_8;
 
-    /* "normcore/_compiled_lane.pyx":410
+    /* "normcore/_compiled_lane.pyx":412
  *         o.mean, o.rstd = <double*>cnp.PyArray_DATA(mean), <double*>cnp.PyArray_DATA(rstd)
  *         o.dweight, o.dbias = scratch + 2 * n, scratch + 3 * n
  *         o.training, o.activation, o.stream = entry.training, entry.activation, stream             # <<<<<<<<<<<<<<
@@ -14277,7 +14338,7 @@ static int __pyx_f_8normcore_14_compiled_lane_run_backward(struct __pyx_obj_8nor
     __pyx_v_o.activation = __pyx_t_2;
     __pyx_v_o.stream = __pyx_t_3;
 
-    /* "normcore/_compiled_lane.pyx":411
+    /* "normcore/_compiled_lane.pyx":413
  *         o.dweight, o.dbias = scratch + 2 * n, scratch + 3 * n
  *         o.training, o.activation, o.stream = entry.training, entry.activation, stream
  *         with nogil:             # <<<<<<<<<<<<<<
@@ -14290,7 +14351,7 @@ static int __pyx_f_8normcore_14_compiled_lane_run_backward(struct __pyx_obj_8nor
         __Pyx_FastGIL_Remember();
         /*try:*/ {
 
-          /* "normcore/_compiled_lane.pyx":412
+          /* "normcore/_compiled_lane.pyx":414
  *         o.training, o.activation, o.stream = entry.training, entry.activation, stream
  *         with nogil:
  *             channels_backward_walk(f, &o, entry.sizes[0], entry.sizes[1], entry.sizes[2], num_threads)             # <<<<<<<<<<<<<<
@@ -14300,7 +14361,7 @@ static int __pyx_f_8normcore_14_compiled_lane_run_backward(struct __pyx_obj_8nor
           __pyx_f_8normcore_8backends_14cython_kernels_channels_backward_walk(__pyx_v_f, (&__pyx_v_o), (__pyx_v_entry->sizes[0]), (__pyx_v_entry->sizes[1]), (__pyx_v_entry->sizes[2]), __pyx_v_num_threads);
         }
 
-        /* "normcore/_compiled_lane.pyx":411
+        /* "normcore/_compiled_lane.pyx":413
  *         o.dweight, o.dbias = scratch + 2 * n, scratch + 3 * n
  *         o.training, o.activation, o.stream = entry.training, entry.activation, stream
  *         with nogil:             # <<<<<<<<<<<<<<
@@ -14319,7 +14380,7 @@ static int __pyx_f_8normcore_14_compiled_lane_run_backward(struct __pyx_obj_8nor
   }
   __pyx_L6:;
 
-  /* "normcore/_compiled_lane.pyx":413
+  /* "normcore/_compiled_lane.pyx":415
  *         with nogil:
  *             channels_backward_walk(f, &o, entry.sizes[0], entry.sizes[1], entry.sizes[2], num_threads)
  *     if dweight is not None:             # <<<<<<<<<<<<<<
@@ -14330,17 +14391,17 @@ static int __pyx_f_8normcore_14_compiled_lane_run_backward(struct __pyx_obj_8nor
   if (__pyx_t_3) {
 
 
-    /* "normcore/_compiled_lane.pyx":414
+    /* "normcore/_compiled_lane.pyx":416
  *             channels_backward_walk(f, &o, entry.sizes[0], entry.sizes[1], entry.sizes[2], num_threads)
  *     if dweight is not None:
  *         from_doubles(scratch + 2 * n, n, dweight)             # <<<<<<<<<<<<<<
  *     if dbias is not None:
  *         from_doubles(scratch + 3 * n, n, dbias)
 */
-    if (!(likely(((__pyx_v_dweight) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_dweight, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 414, __pyx_L1_error)
+    if (!(likely(((__pyx_v_dweight) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_dweight, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 416, __pyx_L1_error)
     __pyx_f_8normcore_14_compiled_lane_from_doubles((__pyx_v_scratch + (2 * __pyx_v_n)), __pyx_v_n, ((PyArrayObject *)__pyx_v_dweight));
 
-    /* "normcore/_compiled_lane.pyx":413
+    /* "normcore/_compiled_lane.pyx":415
  *         with nogil:
  *             channels_backward_walk(f, &o, entry.sizes[0], entry.sizes[1], entry.sizes[2], num_threads)
  *     if dweight is not None:             # <<<<<<<<<<<<<<
@@ -14349,7 +14410,7 @@ static int __pyx_f_8normcore_14_compiled_lane_run_backward(struct __pyx_obj_8nor
 */
   }
 
-  /* "normcore/_compiled_lane.pyx":415
+  /* "normcore/_compiled_lane.pyx":417
  *     if dweight is not None:
  *         from_doubles(scratch + 2 * n, n, dweight)
  *     if dbias is not None:             # <<<<<<<<<<<<<<
@@ -14360,17 +14421,17 @@ static int __pyx_f_8normcore_14_compiled_lane_run_backward(struct __pyx_obj_8nor
   if (__pyx_t_3) {
 
 
-    /* "normcore/_compiled_lane.pyx":416
+    /* "normcore/_compiled_lane.pyx":418
  *         from_doubles(scratch + 2 * n, n, dweight)
  *     if dbias is not None:
  *         from_doubles(scratch + 3 * n, n, dbias)             # <<<<<<<<<<<<<<
  *     if scratch != on_stack:
  *         free(scratch)
 */
-    if (!(likely(((__pyx_v_dbias) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_dbias, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 416, __pyx_L1_error)
+    if (!(likely(((__pyx_v_dbias) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_dbias, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 418, __pyx_L1_error)
     __pyx_f_8normcore_14_compiled_lane_from_doubles((__pyx_v_scratch + (3 * __pyx_v_n)), __pyx_v_n, ((PyArrayObject *)__pyx_v_dbias));
 
-    /* "normcore/_compiled_lane.pyx":415
+    /* "normcore/_compiled_lane.pyx":417
  *     if dweight is not None:
  *         from_doubles(scratch + 2 * n, n, dweight)
  *     if dbias is not None:             # <<<<<<<<<<<<<<
@@ -14379,7 +14440,7 @@ static int __pyx_f_8normcore_14_compiled_lane_run_backward(struct __pyx_obj_8nor
 */
   }
 
-  /* "normcore/_compiled_lane.pyx":417
+  /* "normcore/_compiled_lane.pyx":419
  *     if dbias is not None:
  *         from_doubles(scratch + 3 * n, n, dbias)
  *     if scratch != on_stack:             # <<<<<<<<<<<<<<
@@ -14391,7 +14452,7 @@ static int __pyx_f_8normcore_14_compiled_lane_run_backward(struct __pyx_obj_8nor
   if (__pyx_t_3) {
 
 
-    /* "normcore/_compiled_lane.pyx":418
+    /* "normcore/_compiled_lane.pyx":420
  *         from_doubles(scratch + 3 * n, n, dbias)
  *     if scratch != on_stack:
  *         free(scratch)             # <<<<<<<<<<<<<<
@@ -14399,7 +14460,7 @@ static int __pyx_f_8normcore_14_compiled_lane_run_backward(struct __pyx_obj_8nor
 */
     free(__pyx_v_scratch);
 
-    /* "normcore/_compiled_lane.pyx":417
+    /* "normcore/_compiled_lane.pyx":419
  *     if dbias is not None:
  *         from_doubles(scratch + 3 * n, n, dbias)
  *     if scratch != on_stack:             # <<<<<<<<<<<<<<
@@ -14408,7 +14469,7 @@ static int __pyx_f_8normcore_14_compiled_lane_run_backward(struct __pyx_obj_8nor
 */
   }
 
-  /* "normcore/_compiled_lane.pyx":419
+  /* "normcore/_compiled_lane.pyx":421
  *     if scratch != on_stack:
  *         free(scratch)
  *     return 0             # <<<<<<<<<<<<<<
@@ -14419,7 +14480,7 @@ static int __pyx_f_8normcore_14_compiled_lane_run_backward(struct __pyx_obj_8nor
   }
   goto __pyx_L0;
 
-  /* "normcore/_compiled_lane.pyx":382
+  /* "normcore/_compiled_lane.pyx":384
  * 
  * 
  * cdef int run_backward(             # <<<<<<<<<<<<<<
@@ -15559,14 +15620,14 @@ static int __Pyx_modinit_Exttype___pyx_obj_8normcore_14_compiled_lane___pyx_scop
   __Pyx_RefNannySetupContext("__Pyx_modinit_Exttype___pyx_obj_8normcore_14_compiled_lane___pyx_scope_struct_1_genexpr", 0);
   /*--- Exttype __pyx_obj_8normcore_14_compiled_lane___pyx_scope_struct_1_genexpr ---*/
   #if CYTHON_USE_TYPE_SPECS
-  __pyx_mstate->__pyx_ptype_8normcore_14_compiled_lane___pyx_scope_struct_1_genexpr = (PyTypeObject *) __Pyx_PyType_FromModuleAndSpec(__pyx_m, &__pyx_type_8normcore_14_compiled_lane___pyx_scope_struct_1_genexpr_spec, NULL); if (unlikely(!__pyx_mstate->__pyx_ptype_8normcore_14_compiled_lane___pyx_scope_struct_1_genexpr)) __PYX_ERR(0, 251, __pyx_L1_error)
+  __pyx_mstate->__pyx_ptype_8normcore_14_compiled_lane___pyx_scope_struct_1_genexpr = (PyTypeObject *) __Pyx_PyType_FromModuleAndSpec(__pyx_m, &__pyx_type_8normcore_14_compiled_lane___pyx_scope_struct_1_genexpr_spec, NULL); if (unlikely(!__pyx_mstate->__pyx_ptype_8normcore_14_compiled_lane___pyx_scope_struct_1_genexpr)) __PYX_ERR(0, 253, __pyx_L1_error)
   #else
   __pyx_mstate->__pyx_ptype_8normcore_14_compiled_lane___pyx_scope_struct_1_genexpr = &__pyx_type_8normcore_14_compiled_lane___pyx_scope_struct_1_genexpr;
   #endif
   #if !CYTHON_COMPILING_IN_LIMITED_API
   #endif
   #if !CYTHON_USE_TYPE_SPECS
-  if (__Pyx_PyType_Ready(__pyx_mstate->__pyx_ptype_8normcore_14_compiled_lane___pyx_scope_struct_1_genexpr) < (0)) __PYX_ERR(0, 251, __pyx_L1_error)
+  if (__Pyx_PyType_Ready(__pyx_mstate->__pyx_ptype_8normcore_14_compiled_lane___pyx_scope_struct_1_genexpr) < (0)) __PYX_ERR(0, 253, __pyx_L1_error)
   #endif
   #if CYTHON_COMPILING_IN_CPYTHON && PY_VERSION_HEX >= 0x030E0000
   PyUnstable_Object_EnableDeferredRefcount((PyObject*)__pyx_mstate->__pyx_ptype_8normcore_14_compiled_lane___pyx_scope_struct_1_genexpr);
@@ -16268,34 +16329,34 @@ __Pyx_RefNannySetupContext("PyInit__compiled_lane", 0);
   if (PyDict_SetItem(__pyx_mstate_global->__pyx_d, __pyx_mstate_global->__pyx_n_u_learn, __pyx_t_4) < (0)) __PYX_ERR(0, 74, __pyx_L1_error)
   __Pyx_DECREF(__pyx_t_4); __pyx_t_4 = 0;
 
-  /* "normcore/_compiled_lane.pyx":213
+  /* "normcore/_compiled_lane.pyx":215
  * 
  * 
  * def forward(str op, tuple options, x, weight, bias, running_mean, running_var, out):             # <<<<<<<<<<<<<<
  *     """(y, ctx), or None where the call has to go the general way."""
  *     cdef Entry entry = None, candidate
 */
-  __pyx_t_4 = __Pyx_CyFunction_New(&__pyx_mdef_8normcore_14_compiled_lane_3forward, 0, __pyx_mstate_global->__pyx_n_u_forward, NULL, __pyx_mstate_global->__pyx_n_u_normcore__compiled_lane, __pyx_mstate_global->__pyx_d, ((PyObject *)__pyx_mstate_global->__pyx_codeobj_tab[5])); if (unlikely(!__pyx_t_4)) __PYX_ERR(0, 213, __pyx_L1_error)
+  __pyx_t_4 = __Pyx_CyFunction_New(&__pyx_mdef_8normcore_14_compiled_lane_3forward, 0, __pyx_mstate_global->__pyx_n_u_forward, NULL, __pyx_mstate_global->__pyx_n_u_normcore__compiled_lane, __pyx_mstate_global->__pyx_d, ((PyObject *)__pyx_mstate_global->__pyx_codeobj_tab[5])); if (unlikely(!__pyx_t_4)) __PYX_ERR(0, 215, __pyx_L1_error)
   __Pyx_GOTREF(__pyx_t_4);
   #if CYTHON_COMPILING_IN_CPYTHON && PY_VERSION_HEX >= 0x030E0000
   PyUnstable_Object_EnableDeferredRefcount(__pyx_t_4);
   #endif
-  if (PyDict_SetItem(__pyx_mstate_global->__pyx_d, __pyx_mstate_global->__pyx_n_u_forward, __pyx_t_4) < (0)) __PYX_ERR(0, 213, __pyx_L1_error)
+  if (PyDict_SetItem(__pyx_mstate_global->__pyx_d, __pyx_mstate_global->__pyx_n_u_forward, __pyx_t_4) < (0)) __PYX_ERR(0, 215, __pyx_L1_error)
   __Pyx_DECREF(__pyx_t_4); __pyx_t_4 = 0;
 
-  /* "normcore/_compiled_lane.pyx":341
+  /* "normcore/_compiled_lane.pyx":343
  * 
  * 
  * def backward(str op, dy, ctx, out):             # <<<<<<<<<<<<<<
  *     """(dx, dweight, dbias), or None where the call has to go the general way."""
  *     cdef Entry entry = None, candidate
 */
-  __pyx_t_4 = __Pyx_CyFunction_New(&__pyx_mdef_8normcore_14_compiled_lane_5backward, 0, __pyx_mstate_global->__pyx_n_u_backward, NULL, __pyx_mstate_global->__pyx_n_u_normcore__compiled_lane, __pyx_mstate_global->__pyx_d, ((PyObject *)__pyx_mstate_global->__pyx_codeobj_tab[6])); if (unlikely(!__pyx_t_4)) __PYX_ERR(0, 341, __pyx_L1_error)
+  __pyx_t_4 = __Pyx_CyFunction_New(&__pyx_mdef_8normcore_14_compiled_lane_5backward, 0, __pyx_mstate_global->__pyx_n_u_backward, NULL, __pyx_mstate_global->__pyx_n_u_normcore__compiled_lane, __pyx_mstate_global->__pyx_d, ((PyObject *)__pyx_mstate_global->__pyx_codeobj_tab[6])); if (unlikely(!__pyx_t_4)) __PYX_ERR(0, 343, __pyx_L1_error)
   __Pyx_GOTREF(__pyx_t_4);
   #if CYTHON_COMPILING_IN_CPYTHON && PY_VERSION_HEX >= 0x030E0000
   PyUnstable_Object_EnableDeferredRefcount(__pyx_t_4);
   #endif
-  if (PyDict_SetItem(__pyx_mstate_global->__pyx_d, __pyx_mstate_global->__pyx_n_u_backward, __pyx_t_4) < (0)) __PYX_ERR(0, 341, __pyx_L1_error)
+  if (PyDict_SetItem(__pyx_mstate_global->__pyx_d, __pyx_mstate_global->__pyx_n_u_backward, __pyx_t_4) < (0)) __PYX_ERR(0, 343, __pyx_L1_error)
   __Pyx_DECREF(__pyx_t_4); __pyx_t_4 = 0;
 
   /* "(tree fragment)":4
@@ -16394,30 +16455,30 @@ static int __Pyx_InitConstants(__pyx_mstatetype *__pyx_mstate) {
   CYTHON_UNUSED_VAR(__pyx_mstate);
   {
     const struct { const unsigned int length: 8; } str_length_index[] = {{15},{1},{1},{179},{8},{7},{6},{2},{9},{27},{39},{34},{5},{23},{25},{11},{14},{20},{12},{8},{8},{12},{8},{10},{8},{7},{14},{12},{11},{10},{20},{12},{10},{17},{13},{12},{12},{19},{8},{5},{9},{13},{8},{12},{10},{18},{16},{8},{4},{10},{9},{7},{18},{5},{6},{3},{6},{5},{5},{7},{2},{2},{5},{9},{3},{7},{7},{10},{6},{1},{10},{5},{5},{5},{22},{4},{8},{1},{4},{8},{23},{17},{2},{3},{5},{2},{6},{7},{3},{11},{15},{4},{3},{15},{4},{4},{12},{11},{29},{4},{4},{10},{5},{4},{5},{5},{11},{5},{8},{6},{12},{5},{6},{4},{6},{1},{1}};
-    const struct { const unsigned int length: 10; } bytes_length_index[] = {{855},{11},{376},{507},{432},{55},{294},{2},{2}};
+    const struct { const unsigned int length: 10; } bytes_length_index[] = {{855},{11},{376},{535},{432},{55},{294},{2},{2}};
     #ifndef CYTHON_COMPRESS_STRINGS
       #define CYTHON_COMPRESS_STRINGS 90
     #endif
-    #if (CYTHON_COMPRESS_STRINGS) == 1 /* compression: zlib (2042 bytes) */
-static const char cstring[] = "x\332\305U\317s\333\306\025\226D\312\242m\3116+\331\356\304q\003\215$KNZ\266\034\353\207\333f\3220\226\344\270\225]Q\"e\271\226\262]\001K\022\022\010@\330\005\177\330\236\216\2168\356\021G\034q\304\021G\034q\304\221G\377\t\371\023\362\026$-9j\2473\236v\302\031\342-\027ow\277\367}\337[.1\213\020\251f\341z\223\350\354a\341//\014F$\326\300Lz\322e\rC\227T*)DS\217\210\205\031\321\272\022e\226*3b\211$]\332\336\330\376\335\362\343e\t\353\212d\221c\"3*Q\373H\3260\245\204JFM:\262U\215\251\272\304\272&\241\005\351YM\352\032\266\244\023\242H\314\220L\310\273\270\2005\210.Q\302\304@Z\304\272n0\314TCG\260\\\325\353\213\222\242Zp\210\332\"b\365&\326()`EA\220G\024\225\342#\215\020]<\353\262J\373#E7\254\246lX\344\367H6\232\246\n3H\303:)\230\335\216n7\315n\001\211\267\205\246\r8\261e\341\256T\303\"K\234\2406M\303b\027\323\354&f\215K\031\033:\263\272\351\243\200\220E\024[&HN\tDh8\reQ\250\346\374\305\013\000\366\304\320\031\351\260\355\322Nikkc\013}\367\252\262\261\213\320v\267\003\337u`\032\275\200\327;\244\206\320\200\r\202\340\243\2107\360\251\331\272,b}\2707|\232X\325\323h(\266\226\316\350\270\331\217\244-\002\024\216\344\006\221O\250\335\354\377\262\010\205\352\373\343\301>b(4\353\217l\335T\345\023\330--\006\241S\033k\303]\007\345\242K\205\177\230 \035\361\003\352\377\200\204^\300{\211\027\204\030\241lX%\310jb&7\220J\205\002\206\rn\"\2105,\202\025\020\034~#f \233\022,|\221\272\005\323\256.\253F\341C:=\302\362\t\321\025\324\302\226*L!~\267\261\245\034\251\230\212/RD\2552\330XU\000\212\014\315\000\330eM\034\005l2\013\313\351\032Y3(\221\rS%Tf\235>\340t\223t\275\322&j\275\301\224\216\322\025\033\300\303n\246}CLZ3,q`\235\350\244cZu\000f\"\252\276!\351\210\252p\210\214\014K!\226\312H\223\236\350F[\327\010\266\372\217\302\327\232!\203\331\277)\014\3267\t\326\233\206\350Y\273\251\303\014\033\232|\030\013\037\233\375\342tj8\335\004l\251\257\r\3230\005i\375\047\005\302\214\026\261\332\200\203\021\335\304\026(\006\355\216h\003\233\304\204\275 \335\264\014\231P\212\006\254ZF\233Z\224)\226""\255\353\320\244H\200\033\216\201p*4\037\354~\251\020J\264\0324\252\002&PH\r\203\013\323\203\0043\3517u\306@l\004\034\302\320h\203\034\252\330\3356\205X \375\007\017\265\260f\367\037\264\215\265\223\276\036\235\356\226a\230T\202\322)\223\276\\R\341\246\033\201\207\264\004\227\231-3i\340v\364xH\023z<(\215\242\342\362\300\226\047\304\322\211FQI\\\021\277\225~\211\245\017GZ\206\252HK\037\225\363i\373}7h\200\363]\266\273\210\n\312\021\373\317\343\224\271\377\031\206\315~K\374\222\020v\214\366\2471\361\177\205\364I\304\\B\244\t,\310\250\215\000\n\202\233tD\206\177\354\364\210\341\355\207D\217\234O\017\256\250\376\254h\352\237%\246S\027\223\316F{\3319\257\350m\372\263g\243\357\263w\371\351\373\354\304\031sV\370(\317\367r7\235\323^6\347L\361r/w\335\371#_w3\356#W\361\276\364K\376np=\\\016\337\305\305\370YRE\t\372gor\206\227z\223S\275\354x/w\303\221\371m.\2733\356\201\237\367\227\202\305p:\\\217&\343R\274\227\354V\304n\313\316[w\326]\363\346\274}\177/\370&\272\037\313I\271\232T\017\222\203\303\367\375\223\005\222G\016\0268\376\345\226]\342\255\371\013~\047\260\303\247Q\361}\356\016\307\334v\327\275k\376\254\277\022\214\366r\267\370T\232\265\352\337\017p@\303\271\260\032\315F+q6^O\266\017\223\303\037\222\037\344DVz\271I\347\271\233w\027\334\226WIS\355\360E<\0377\223\327p6N\360\321{\310(\r0\\s\026\371\035~\352\216C!_\204WB\034\332\321V\262]\356e\3415\237\340\324]\362\036\3707\202f\264\032\337\211a\301u\200\\\347e^ww\275\234\177\305\257\005\233\341|X\217\252\361bR\006\010@\325Qr\324H\032vb\267\222V\373\022\3573|\327\315\272%\267\352-\372C\r\256\247<\\\224b\323\235s\313\347\224O\234\265\234]>\016K\307\335\212w\327\317\370\217|9\270\037\312\321L\364\217\3704\331\256$\225joHk\307i\361\275\224\373\212?\355?\013v\303\211\220F\213\361t\\J\325\233t6x\236\317\245@\376\352a\217\372\213\301t\260\036NF\245h?~\231T^&/_\047\257\353I\035\352\320\023\335\350\013j\363\022l+\014\262\340\235\246\245?\217\362\321\2038\023\257\010\306\300\024M\267\350n\302\261U\260\304\\P\t\357F\243?\327\372\026""\277\341b\327\366\236\202\250\271p<|\031\225\376\253\326,|\024\222\250\030m\304\267c%\331\001t\373\311\276P\374\\\353\216\307\304\312\340vP\003#\216G\345\210\304`\242)\247<\000\220\347\323\300e\366\206\323H\245\273\346?\020\331\311\352f\324\004\307\n\366\262\340\n\001\364-_t\363\242\342?\361\252\373U\262\260\032\340\336\3444/\nTWR\240\317\375\317\202b/{\013\324\274\013\024>\201\323[`\362\325p&|\025a!\347\262\323uG\373\322\333n\251/\376\262\363.%o\311\237\363+\301L\260\007U\311@\340|\324\210\217R\002\257\n\013\\\343\263}\272Oy\016\372q5\231-\006ya\002\230\\I\035\271\340Ro\036d\353\370,X\001i[Q95I\316\271*\272z\322y\312W\335;\220\264\000\244|\035X \303\225\350X\234 \262\256:w\301HU\330\345-p\220\r6\302\274\230\3745\030s\317-\212\341=\376w\27036\300\235\200\333v\236\361\035~\232\202\023Y\300\"\257\000?p\332\270S\345\263|\305\005\275\246\234=^\344\033p\037\354\301R\240\361jr\365\036T\213]\346\025\317s\213\377.\323\371\214/\303\0010\370\r?\355\347VD\035S\016rKC\274\257\275q\3575\240\335\204\266\337\217*\361\275\244\002\036x%^\337\001c\376\r\034\365\"\230O\305\277\036/\307\351v\237\003\320\317\275]?\353o\205c\341\022\020\255%; 5X\373@\210\264\006\210\036\361\264\357&\200\355T\257/\334\323D\372\003\334}\177\216N\222\362N/;\r\005\346\274Q/%\343\035_sA\235E\260\177.\270\021\246R\027\317F\177\314\215\\\273\047^\344\201\304C\320\3468E:\037\252\021\213\327\222\235\275d\017\356\035\222\020-\321\314\304\204\233\241\373\343\310\310\233\321\3651\010\353c\337\213\360\375\330+\021^\215\035\212p8v,\302\361\230.\202>f\213`\217uE\350\216}\233\201\360mf]\204\365\314\226\010[\231m\021\2663\373\"\354g\016D8\310\324D\250e\216E8\316\330\"\330\231\256\010\335\314\233\214p\364\004\\~W\\\315\237\355_2/Si\300\213\277\0226\024\027\027<\230\273\354\266=\002w\216\022<\014\327\242\205\210\302\205Z\03329q\006\366\270\231\334|\340)\320\277k\301W\375\246\376h\246\034\344\203\323\237\000\013u\330\033";
-    PyObject *data = __Pyx_DecompressString(cstring, 2042, 1);
+    #if (CYTHON_COMPRESS_STRINGS) == 1 /* compression: zlib (2068 bytes) */
+static const char cstring[] = "x\332\305U\317s\333\306\025\026E\312\242e\3116+\331\356\304q\003\215$KN[\266\254\365\303\235\246ihSr\334\312\256(Q\262TK\331\256\200%\t\t\004@\354\202?lOGG\034q\304\021G\034q\304\021G\034q\344Q\177B\376\204\274\005IK\216\322\311\214\247\235p\206x\313\305\333\335\357}\337\267\217K\314 D\250\032\270\326 *{\224\377\333+\215\021\201\3251\023\236uY]S\005\231\n\022Q\344cb`F\224\256@\231!\213\214\030<I\025\266\326\267~\277\374dY\300\252$\030\344\204\210\214\n\324<\026\025L)\241\202V\025\216MYa\262*\260\256Nh^xQ\025\272\232)\250\204H\002\323\004\035\362./`u\242\n\2240>\020\026\261\252j\0143YS\021,\227\325\332\242 \311\006\034\"\267\010_\275\201\025J\362X\222\020\344\021I\246\370X!D\345\317\232(\323\376HR5\243!j\006\371\003\022\265\206.\303\014R\260J\362z\267\243\232\r\275\233G\374m\276a\002Nl\030\270+T1\317\342\047\310\r]3\330\3454\263\201Y\375J\306\272\312\214n\362\310#d\020\311\024\t\022\023\002\021\032NCY\024\252\271x\361\n\200=\323TF:l\253\270]\334\334\\\337DO\017*\353;\010mu;\360-\001\323\350\025\274\336&U\204\006l\020\004\037\211\277\201O\325TE\036k\303\275\341\323\300\262\232DM2\225dF\305\215~$m\036\240p$\326\211xJ\315F\377\227A(T\337\037\017\366\341C\256Y\177d\252\272,\236\302nI1\0105M\254\014w\035\224\213\256\024\376a\202t\370\017\250\377\003\022z\t\357\025^\020b\204\262a\225 \253\216\231XG2\345\nh&\270\211 V7\010\226@p\370\215\230\206LJ0\367E\342\026L\273\252(k\371\017\351\364\030\213\247D\225P\013\03327\005\377\335\306\206t,c\312\277H\342\265\212`cY\002(\"\\\006\300.*\374(`\223\031XL\326\210\212F\211\250\3512\241\"\353\364\001\047\233$\353\2456\221ku&u\244.\337\000\036f#\2717D\247U\315\340\007\326\210J:\272Q\003`:\242\362[\222\214\250\014\207\210H3$b\310\2144\350\251\252\265U\205`\243\377\310\177\245h\"\230\375\353\374`}\203`\265\241\361;k6T\230aC\223\017c\376c\263_\236N\014\247\352\200-\361\265\246k:\047\255\377\244@\230\326\"F\033p0\242\352\330\000\305\340\272#Z\307:\321a/H\327\rM$\224\242\001\253\206\326\246\006e\222a\252*\\R\304\301\r\307@8\345\232\017v\277R""\010%J\025.\252\004&\220H\025\203\013\223\20383\3117q\306@l\004\034\302Pk\203\0342\337\335\324\271X \375\007\017\265\260b\366\037\264\215\225\323\276\036\235\356\246\246\351T\200\322)\023\276\\\222\241\323\215\300CX\202ff\212L\030\270\035=\031\322\204\236\014J\243\250\260<\260\345)1T\242PT\344-\342w\302/\261\364\321HK\223%a\351\243r>m\277\247\203\013p\261\313V\027QN9b\377}\2340\367?\303\260\321\277\022\277$\204m\255\375iL\374_!}\0221W\020)\034\013\322\252#\200\202\340\006\035\021\341\037;9b\330\375\020\277#\027\323\203\026\325\237\345\227\372G\211\311\324\345\244\263T/3\347\026\334\ro\366,u\236\271g7\3173\343g\314Z\261Sv\256\227\275e5{\231\2545e\227{\331\033\326\237\355\222\223v\036;\222\373\245W\364v\374\033\301r\360>*D/\342]\024\243\177\367&g\354bor\252\227\031\353eoZ\242}\307\026\235\031\347\320\313yK\376b0\035\224\302\311\250\030\355\305;\025\276\333\262\365\316\231u\326\3349w\337\333\363\277\016\037Db\\\336\215w\017\343\303\243\363\376\311\034\311c\013s\034\377q\312\016q\327\274\005\257\343\233\301\363\260p\236\275kc\333tJ\356\2047\353\255\370\251^\366\266=\225d\255z\017|\354\323`.\330\rg\303\225(\023\225\342\255\243\370\350\273\370;1\026\245^v\322z\351\344\234\005\247\345V\222T3x\025\315G\215\370\r\234\215c||\016\031\305\001\206\tk\321\276k7\2351(\344\213\340Z\200\0033\334\214\267\312\275\014\274\266\307m\352,\271\017\275\233~#\\\215\356F\260\340\006@\256\331e\273\346\354\270Y\357\232W\3657\202\371\240\026\356F\213q\031 \000U\307\361q=\256\233\261\331\212[\355+\274\317\330;N\306):\273\356\2427\324\340F\302\303e)6\2349\247|A\371\370Y\313\332\261\307`\351\230Sq\357yi\357\261\047\372\017\0021\234\t\377\0255\343\255J\\\331\355\ri\355X-{/\341\276\342M{/\374\235`<\240\341b4\035\025\023\365&\255u;g\317%@\376\356b\227z\213\376\264_\n&\303b\270\037\275\216+\257\343\327o\3427\265\270\006u\250\261\252\365\0055\355\"l\313\r\262\3406\223\322_\206\271\360a\224\216V8c`\212\206Sp6\340\330]\260\304\234_\t\356\205\251\037k}\333\276\351`\307t\237\203\250\331`,x\035\026\177Vk""\026<\016HX\010\327\243;\221\024o\003\272\375x\237+~\241u\307e\336_\203Tp\047\250\206\245h,*G$\3369\210\017 \013\344\000_@%\362yv\312*\017\000\345\354i\3406s\323\252\047RNx\017\375\224\177\047^\335\010\033\340`\316f\006\\\302\201\277\263\027\235\034g`%\276-\270i\367O\356\2167\341/\370\357\342\247;\334\354\223\323v\201#\276\226\024\361\322\373\314/\3642\267A\351{@\3573@\326\202\013\260\032\314\004\007!\346R/[]\047\325\267\205\351\024\373\306X\266\336\047\304.ys^\305\237\361\367\240b\021\310\235\017\353\321qB\356un\217\t{\266/E\323\316\302]]\215g\013~\216\033\204\243K\334\272\340Pw\036$\355x\314_\001\331[a91P\326\272\316o\374\244\365\334^u\356B\322\002\020\366\225o\200D\327\302\023~\002\317\272n\335\003\223\355\302.\357\200\217\214\277\036\344\370\344\257\301\264{N\201\017\357\333\377\204~\262\016\316\005\334\246\365\302\336\266\233\t8\236\005\214\332\025\340\nN\033\263v\355Y{\305\001-\247\254=\273`\257C\257\330\203\245@\351\365\370\372}\250\026;\314-\\\344\026~*\323\372\314^\206\003`\360\033\273\331\317\255\360:\246,\344\024\207x\337\270c\356\033@\273\001-a?\254D\367\343\n\370\343\200\277\276\013\246\375\007\270\355\225?\357W\241C\335\210\226\243d\273\317\001\350\347 d\306\333\014F\203% Z\211\267Av\260\375!\027i\r\020=\266\223;9\016l\047z}\3414c\341\217\320\027\377\022\236\306\345\355^f\032\n\314\272)7!\343\275\275\346\200:\213p5\262\376\315 \221\272p\226\372>;2q\237\277\310\001\211G\240\315I\202t>\220C\026\255\305\333{\361\036\364$\022\023%V\364X\207\256\321\375~d\344m\2524\n\2414\372-\017\337\216\036\360p0z\304\303\321\350\t\017\047\243*\017\352\250\311\2039\332\345\241;\372M\032\3027\351\022\017\245\364&\017\233\351-\036\266\322\373<\354\247\017y8LWy\250\246Ox8I\233<\230\351.\017\335\364\3334w\36484\306k\216\342\315\366\033\320\353D\032\360\342\257\270\ryS\203\007s\226\235\266K\240\037I\376\243`-\\\010)4\333\352\220\311\3613\260\307\255\370\326CW\202\273\275\346\377\266\177\341?\232)\3739\277\371\003t\303\345\321";
+    PyObject *data = __Pyx_DecompressString(cstring, 2068, 1);
     #define __Pyx_DecompressString_LZSS_UNUSED
     if (unlikely(!data)) __PYX_ERR(0, 1, __pyx_L1_error)
     const char* const bytes = __Pyx_PyBytes_AsString(data);
     #if !CYTHON_ASSUME_SAFE_MACROS
     if (likely(bytes)); else { Py_DECREF(data); __PYX_ERR(0, 1, __pyx_L1_error) }
     #endif
-    #elif (CYTHON_COMPRESS_STRINGS) > 0 && (CYTHON_COMPRESS_STRINGS) <= 90 /* compression: lzss (2640 bytes) */
-static const char cstring[] = "\377(tree fr\377agment).\377?Note th\377at Cytho\377n is del\377iberatel\377y strict\373er!\001n PEP\377-484 and\377 rejects\377 subclas\377ses of b\377uiltin t\377ypes. If\377 you nee?d to p%\000%\t\377then set\376\200\000e \047anno\177tation_<\000\377ing\047 dir\366b\000iv\242\000o Fa\377lse.add_\376%\000edisabl\367een\002\001gcis\376\004\003dnormco\377re/_comp\377iled_lan\377e.pyxnum\367py.\025\000re.m\375u\245\000array \363fa\"\001\234\001impo\373rt\033\tumath\276\021\016Entry\000\002.\377__reduce\233_c\274\"__\017\005\324\000s\364\313\000\017\007N\226\000Cont\377extPARAL\377LEL_BYTE\277S__Pyx\001\000D\366\347 _N\034\000Ref_\375_\207$e____d\274\026\001\006\000func\014\001g\363etV\003\032\000main\276 \001modul)\002n\233am\002\003ew9\001\366\000_\377checksum;__\n\001res\373\000\006\003\360A\004!\001\260A\033\003unpi\363ckK\000\344\002__qu\223alN\005\350\004_\350\016\201&e)x\260\001\324@_\202\005s\245\010\207.?__test\336\005\324@\377patch_is\366\245Aou\313`e_th\317read\356@\r\000_t\377o_useact\373iv\251basync\347io.\363@)\003sba\377ckend_va\363ri\241a\014\001wardobias\000\001_d\234\204\001\377candidat\367ece\315@edcl\357ine_\313 tra\373ce@\001close\377copiesct\361x\334C@\002;\002dwei\177ghtdxdy=\001\366\002\000um\263\205\002epsf\373orm\001genex\377prgroup_osize\005\002si\260@\377c_orderi\377temsknow\337nlear\000\002n.\377<locals>\375.9\004meanmo.\260\206\001umnO\000t\335\204\005\345\204\005q.\337\204\013\013\t\354bnpn7\000\236\373\204\001opop\337\205\001\000\003s\276\335 overw\205\000t\337enpar\271`te\377r_shapep\367lan,\000proc\357ess_\317$row\377srstdrun\037ning_\231\001\004\005\356 \361s\372aW\004\270\016self\375s\227@setdef\217aultd\002\226!\232!sd\255\205\002\346D_\301 \365@ow\214@Mif\001up\251A\370@_\324\205\005\337value\000\002sw\367alk\212CxyLo\377ops cons\377t *(int)\375\000\002\000 (struwct \377\204\003t_8\243\207\005{_8\252ds_14\301\206\004\377kernels_\315A\237\207\001, \0008=6)\000?void (\302\nU3\317Back\375\204\001\215%, oPy_s\215\204\001_t\000\t\310""\n\013\265\";FF\215\205\003\007yRo\201w\324\2003\242)\310\200K\220\000\344\2002\201\016l\376\361\204\001_of\000str\377eams\000cha\tn\276\204\002\366\210\005_\240\205\001\r\007\234\210\004\020\003\342\321\206\001_\033\013\016\002\031\t\200\001\330\377\004#\2401\240F\250!\377\200\001\340\004\027\220q\340\377\004\007\200t\2105\220\001\377\220\021\330\010\017\210q\330\377\004\010\210\r\220Q\330\010\377\013\2109\220D\230\003\230\3773\230d\240*\250A\250\377S\260\013\2704\270|\310\3771\310I\320U_\320_\377`\330\014\024\220A\330\014\377\r\330\004\005\330\010\016\210\377c\220\025\220c\230\024\230\377\\\250\021\250(\260\047\270\377\023\270D\300\014\310A\310\357V\320STJ\0014\210{\377\230!\2307\240#\240X\377\250V\260>\300\035\310c\377\320QU\320U\\\320\\s]\340t\003\206\0013\210a\204\001\377~\230Q\230e\2407\250\377%\250x\260u\270G\300\3771\340\010\026\220a\220u\377\230D\240\n\250!\2505\177\260\001\330\010\020\220\r!\002\3776\250\035\260a\260s\270\377#\270U\300!\3005\310\377\004\310D\320P]\320]\377^\320^c\320cd\330\377\010\014\210M\230\021\230%\357\230v\240T&\002u\270N\277\310$\310m\320[y\000a\257\320ab\340\037\000A}\004\n\377\210\047\220\026\220q\230\005\376\306\000\037\270\006\270a\270u\177\300L\320PQ\330\004\232 \377\220\007\220s\230(\240&\377\250\016\260m\3006\310\026\375\310\254 \013\2103\210g\220\377Q\220g\230S\240\010\250\377\006\250f\260F\270$\270\177g\300U\310\047\320Q\200\000\376\250 b\320bh\320hu\277\320uv\320vw\347.\024\377\220S\230\004\230A\230U\247\240\047\250\374%Q\001a\376*F\357\230#\230Q\351\047\007\200v\357\210S\220\0058\000\005\230T\377\240\027\250\003\2503\250c\377\260\035\270c\300\024\300Z\377\310q\320PT\320TU\376\312D\007\200x\210v\220V\376\367\"T\250\023\250I\260S\377\270\007\270s\300\047\310\023\373\310A\271B\014\210E\220\021\373\220#\204\002J\240a\240s\377\250\047\260\023\260D\270\014\377\300A\300X\310W\320T\377W\320W[\320[g\320\275g\305\000n\320no\313Cus\220AT\000\235a%\240q\366\002\377M\300\021\300&\310\003\310\3715\256!\222`m\2301\230F\372\360@U\220`#""\260T\270\027\373\300\001\334M\020\220\016\230a\357\230u\240G\322@\010\270\005\357\270W\300A\313^t\2703\377\270e\3001\300E\310\025\357\310d\320R\233\000X\320X\334\356A\342Gx\240t\242a\260\025\377\260f\270D\300\005\300Qw\300e\310\302`\r\210Q\346d\357\021\220\023\220\373\000\016\210h\376\266B\n\250&\260\001\260\025\177\3206F\300m\320S\271\"\367\004\014\210\234 \007\200{\220\367\047\230\021\215\205\001:\220U\230\377+\320%6\260a\330\014\327\023\2201\376a\006\220\204\002M\250\377\032\2601\330\004\020\220\001\373\220\027\311@C\230x\240v\377\250V\2606\270\024\270Y\375\300\305@\013\2104\210y\230\335\001\355\205\003u\230A\357\205\0034\210\375|\331\205\002(\250#\250T\260\327\024\260V\323\000c\276 $\300\327h\310b\274\"\t\212\206\001\n\220\375!\272\205\003q\220\010\230\003\230\2776\320!1\260\021\364\205\001\010\367\013\2105\215\204\002%\230s\240}$\264@x\250t\2605\330@wv\300Q\223\206\002\010\210\t\322\206\001\177\014\210G\2206\230\026\"\000\335%\222 <\260r\204@\006\300\271j\321\204\001\272\206\001\t\210\027\306`U\357\230%\230{\201 \004\260E\377\270\021\330\004\t\210\030\220\371\024\261`\323\000\t\210\033\220O\337\2401\240E\250\025\000\007\200\377u\210I\220R\220q\330\263\010\t \003\303 \220T\235 \004\377\010\210\005\210U\220!\220\3775\230\001\330\010\r\210V\377\2201\220E\230\024\230V\367\2401\240\343`\t\320\t\033\233\2303\347@t\240\247 $\0051\236\026\021\210\032\2204^\000\201\000\036\364\003\001T\001T\232\210\001\r\210_\230\374F\001\253\002[\240\005\240[\260\377\004\260F\270#\270X\300_T\310\033\320T\201`Y\266\001\337\026\210u\220K\317`N\260\335$\370B\013\3104\245\206\001\t\210\375\034\246\000\034\240S\250\004\250\377L\270\002\270(\300$\300\377l\320RT\320T[\320\177[\\\330\004\013\2107\273\000{3\220\363\205\002\007\210q\220\253B\377\037\230q\320 0\260\013\377\270;\300k\320QR\330{\004\023\336\000\010\240\001\240\210\"\357|\2207\230\233@\047\240q\337\250\010\260\016\270\346B1\200\277\001\360\010\000\n\033\025\001\021\352\302 ]\231@j\245\002$\270i\377\300t\3107\320RV\320\377Va\320ae""\320el\377\320lp\320pu\320u\377y\360\000\000z\001D\002\356\004\000D\002H\003\001H\002Y\356\n\001Y\002]\021\001]\002j\356\030\001j\002n\037\001n\002u\356&\001u\002y-\001y\002@\335\003<\000@\003D\003\001D\003\335L\n\001L\003P\021\001P\003\335X\030\001X\003\\\037\001\\\003\335f&\001f\003j-\001j\003\335u4\001u\003y;\001y\003\373z\003\320\211\001\007\220q\230\006\277\230l\250!\330\004\341\207\001W\236\300BQ\330\010\022\203\204\001\255\213\001\010\377\027\220t\2304\230w\240\377e\2503\250d\260)\270\3777\300%\300s\310$\310\355f\302%\007\200\234`\017\320\017\377&\240d\250!\2507\260\371+\317\206\003\005\nQ\260\021\260q";
-    PyObject *data = __Pyx_DecompressString_LZSS(cstring, 2640, 3789);
+    #elif (CYTHON_COMPRESS_STRINGS) > 0 && (CYTHON_COMPRESS_STRINGS) <= 90 /* compression: lzss (2671 bytes) */
+static const char cstring[] = "\377(tree fr\377agment).\377?Note th\377at Cytho\377n is del\377iberatel\377y strict\373er!\001n PEP\377-484 and\377 rejects\377 subclas\377ses of b\377uiltin t\377ypes. If\377 you nee?d to p%\000%\t\377then set\376\200\000e \047anno\177tation_<\000\377ing\047 dir\366b\000iv\242\000o Fa\377lse.add_\376%\000edisabl\367een\002\001gcis\376\004\003dnormco\377re/_comp\377iled_lan\377e.pyxnum\367py.\025\000re.m\375u\245\000array \363fa\"\001\234\001impo\373rt\033\tumath\276\021\016Entry\000\002.\377__reduce\233_c\274\"__\017\005\324\000s\364\313\000\017\007N\226\000Cont\377extPARAL\377LEL_BYTE\277S__Pyx\001\000D\366\347 _N\034\000Ref_\375_\207$e____d\274\026\001\006\000func\014\001g\363etV\003\032\000main\276 \001modul)\002n\233am\002\003ew9\001\366\000_\377checksum;__\n\001res\373\000\006\003\360A\004!\001\260A\033\003unpi\363ckK\000\344\002__qu\223alN\005\350\004_\350\016\201&e)x\260\001\324@_\202\005s\245\010\207.?__test\336\005\324@\377patch_is\366\245Aou\313`e_th\317read\356@\r\000_t\377o_useact\373iv\251basync\347io.\363@)\003sba\377ckend_va\363ri\241a\014\001wardobias\000\001_d\234\204\001\377candidat\367ece\315@edcl\357ine_\313 tra\373ce@\001close\377copiesct\361x\334C@\002;\002dwei\177ghtdxdy=\001\366\002\000um\263\205\002epsf\373orm\001genex\377prgroup_osize\005\002si\260@\377c_orderi\377temsknow\337nlear\000\002n.\377<locals>\375.9\004meanmo.\260\206\001umnO\000t\335\204\005\345\204\005q.\337\204\013\013\t\354bnpn7\000\236\373\204\001opop\337\205\001\000\003s\276\335 overw\205\000t\337enpar\271`te\377r_shapep\367lan,\000proc\357ess_\317$row\377srstdrun\037ning_\231\001\004\005\356 \361s\372aW\004\270\016self\375s\227@setdef\217aultd\002\226!\232!sd\255\205\002\346D_\301 \365@ow\214@Mif\001up\251A\370@_\324\205\005\337value\000\002sw\367alk\212CxyLo\377ops cons\377t *(int)\375\000\002\000 (struwct \377\204\003t_8\243\207\005{_8\252ds_14\301\206\004\377kernels_\315A\237\207\001, \0008=6)\000?void (\302\nU3\317Back\375\204\001\215%, oPy_s\215\204\001_t\000\t\310""\n\013\265\";FF\215\205\003\007yRo\201w\324\2003\242)\310\200K\220\000\344\2002\201\016l\376\361\204\001_of\000str\377eams\000cha\tn\276\204\002\366\210\005_\240\205\001\r\007\234\210\004\020\003\342\321\206\001_\033\013\016\002\031\t\200\001\330\377\004#\2401\240F\250!\377\200\001\340\004\027\220q\340\377\004\007\200t\2105\220\001\377\220\021\330\010\017\210q\330\377\004\010\210\r\220Q\330\010\377\013\2109\220D\230\003\230\3773\230d\240*\250A\250\377S\260\013\2704\270|\310\3771\310I\320U_\320_\377`\330\014\024\220A\330\014\377\r\330\004\005\330\010\016\210\377c\220\025\220c\230\024\230\377\\\250\021\250(\260\047\270\377\023\270D\300\014\310A\310\357V\320STJ\0014\210{\377\230!\2307\240#\240X\377\250V\260>\300\035\310c\377\320QU\320U\\\320\\s]\340t\003\206\0013\210a\204\001\377~\230Q\230e\2407\250\377%\250x\260u\270G\300\3771\340\010\026\220a\220u\377\230D\240\n\250!\2505\177\260\001\330\010\020\220\r!\002\3776\250\035\260a\260s\270\377#\270U\300!\3005\310\377\004\310D\320P]\320]\377^\320^c\320cd\330\377\010\014\210M\230\021\230%\357\230v\240T&\002u\270N\277\310$\310m\320[y\000a\257\320ab\340\037\000A}\004\n\377\210\047\220\026\220q\230\005\376\306\000\037\270\006\270a\270u\177\300L\320PQ\330\004\232 \377\220\007\220s\230(\240&\377\250\016\260m\3006\310\026\375\310\254 \013\2103\210g\220\377Q\220g\230S\240\010\250\377\006\250f\260F\270$\270\177g\300U\310\047\320Q\200\000\376\250 b\320bh\320hu\277\320uv\320vw\347.\024\377\220S\230\004\230A\230U\247\240\047\250\374%Q\001a\376*F\357\230#\230Q\351\047\007\200v\357\210S\220\0058\000\005\230T\377\240\027\250\003\2503\250c\377\260\035\270c\300\024\300Z\377\310q\320PT\320TU\376\312D\007\200x\210v\220V\376\367\"T\250\023\250I\260S\377\270\007\270s\300\047\310\023\373\310A\271B\014\210E\220\021\373\220#\204\002J\240a\240s\377\250\047\260\023\260D\270\014\377\300A\300X\310W\320T\377W\320W[\320[g\320\275g\305\000n\320no\313Cus\220AT\000\235a%\240q\366\002\377M\300\021\300&\310\003\310\3715\256!\222`m\2301\230F\372\360@U\220`#""\260T\270\027\373\300\001\334M\020\220\016\230a\357\230u\240G\322@\010\270\005\357\270W\300A\313^t\2703\377\270e\3001\300E\310\025\357\310d\320R\233\000X\320X\374\356A\342Gx\240t\250=\270\377\001\270\025\270f\300D\310\377\005\310Q\310e\320SY\303\320Y\225`\214@\225`\217@i\340\357\010\r\210Q\366d\021\220\023\335\220\213 \016\210h\306B\n\250\377&\260\001\260\025\3206F\357\300m\320S\311\"\004\014\210\376\254 \007\200{\220\047\230\021\376\235\205\0015\320\020 \240\003\240\3772\240S\250\n\260%\260\357{\320BS\351\204\001\014\023\220\3651\232\204\001\006\254\204\002M\250\032\260\3771\330\004\020\220\001\220\027\376\345@C\230x\240v\250V\177\2606\270\024\270Y\300\341@\177\013\2104\210y\230\001\211\206\003wu\230A\213\206\0034\210|\365\205\002\377(\250#\250T\260\024\260\365V\357\000c\332 $\300h\310ub\330\"\t\246\206\001\n\220!\326\205\003\377q\220\010\230\003\2306\320\357!1\260\021\220\206\001\010\013\210}5\251\204\002%\230s\240$\320@\337x\250t\2605\364@v\300\335Q\257\206\002\010\210\t\356\206\001\014\210_G\2206\230\026\"\000%\256 w<\260r\240@\006\300j\355\204\001\356\326\206\001\t\210\027\342`U\230%\373\230{\215 \004\260E\270\021\177\330\004\t\210\030\220\024\315`\376\323\000\t\210\033\220O\2401\367\240E\250\025\000\007\200u\210\377I\220R\220q\330\010\t\354 \003\317 \220T\251 \004\010\210\377\005\210U\220!\2205\230\373\001\330\361 V\2201\220E\177\230\024\230V\2401\240\377`\277\t\320\t\033\2303\203`t\351\240\247 $\0051\026\021\210\032\220I4^\000\201\000\036\003\001T\001T\266\210\001\317\r\210_\230F\001\253\002[\240\377\005\240[\260\004\260F\270\377#\270X\300T\310\033\320\365T\235`Y\266\001\026\210u\220\375K\353`N\260$\260f\270\337D\300\013\3104\301\206\001\t\210\365\034\246\000\034\306@\004\250L\270\377\002\270(\300$\300l\320\377RT\320T[\320[\\\337\330\004\013\2107\273\0003\220\336\217\206\002\007\210q\220\253B\037\230\377q\320 0\260\013\270;\377\300k\320QR\330\004\023\336\336\000\010\240\001\240\210\"|\220\3737\230\233@\047\240q\250\010\367\260\016\270\346B1\200\001\360\257""\010\000\n\033\025\001\021\302 ]\372\231@j\245\002$\270i\300t\377\3107\320RV\320Va\377\320ae\320el\320l\377p\320pu\320uy\360\277\000\000z\001D\002\004\000D\273\002H\003\001H\002Y\n\001Y\273\002]\021\001]\002j\030\001j\273\002n\037\001n\002u&\001u{\002y-\001y\002@\003<\000w@\003D\003\001D\003L\n\001wL\003P\021\001P\003X\030\001wX\003\\\037\001\\\003f&\001wf\003j-\001j\003u4\001\367u\003y;\001y\003z\003\376\354\211\001\007\220q\230\006\230l\257\250!\330\004\375\207\001W\300BQ\347\330\010\022\203\204\001\311\213\001\010\027\220\377t\2304\230w\240e\250\3773\250d\260)\2707\300\177%\300s\310$\310f\302%\373\007\200\234`\017\320\017&\240\177d\250!\2507\260+\353\206\003>\005\nQ\260\021\260q";
+    PyObject *data = __Pyx_DecompressString_LZSS(cstring, 2671, 3817);
     #define __Pyx_DecompressString_UNUSED
     if (unlikely(!data)) __PYX_ERR(0, 1, __pyx_L1_error)
     const char* const bytes = __Pyx_PyBytes_AsString(data);
     #if !CYTHON_ASSUME_SAFE_MACROS
     if (likely(bytes)); else { Py_DECREF(data); __PYX_ERR(0, 1, __pyx_L1_error) }
     #endif
-    #else /* compression: none (3789 bytes) */
-static const char bytes[] = "(tree fragment).?Note that Cython is deliberately stricter than PEP-484 and rejects subclasses of builtin types. If you need to pass subclasses then set the \047annotation_typing\047 directive to False.add_notedisableenablegcisenablednormcore/_compiled_lane.pyxnumpy._core.multiarray failed to importnumpy._core.umath failed to importEntryEntry.__reduce_cython__Entry.__setstate_cython__NormContextPARALLEL_BYTES__Pyx_PyDict_NextRef__annotate____dict____func____getstate____main____module____name____new____pyx_checksum__pyx_result__pyx_state__pyx_type__pyx_unpickle_Entry__qualname____reduce____reduce_cython____reduce_ex____set_name____setstate____setstate_cython____test___dict_dispatch_is_coroutine_threadsabout_to_useactivationasyncio.coroutinesbackend_variablebackwardbiasbias_dtypecandidatecentredcline_in_tracebackclosecopiesctxcythondbiasdtypedweightdxdyentryenumerateepsforwardgenexprgroup_sizegroupsiin_c_orderitemsknownlearnlearn.<locals>.genexprmeanmomentumnnextnormcorenormcore._compiled_lanenormcore._contextnpnumnumpyopoptionoptionsoutoverwrittenparameter_shapeplanpopprocess_backendrowsrstdrunning_meanrunning_varsame_options.<locals>.genexprselfsendsetdefaultshapesizesizesstatethreads_forthrowtrainingupdateuse_setstatevaluevalueswalkweightxyLoops const *(int)\000int (struct __pyx_t_8normcore_8backends_14cython_kernels_Array, struct __pyx_t_8normcore_8backends_14cython_kernels_Array, struct __pyx_t_8normcore_8backends_14cython_kernels_Array)\000void (Loops const *, struct __pyx_t_8normcore_8backends_14cython_kernels_Backward const *, Py_ssize_t, Py_ssize_t, Py_ssize_t, int)\000void (Loops const *, struct __pyx_t_8normcore_8backends_14cython_kernels_Forward const *, Py_ssize_t, Py_ssize_t, Py_ssize_t, int)\000void (Loops const *, struct __pyx_t_8normcore_8backends_14cython_kernels_RowBackward const *, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, int)\000void (Loops const *, struct __pyx_t_8normcore_8backends_14cython_kernels_RowForward const *, Py_ssize_t, Py_ssize""_t, Py_ssize_t, Py_ssize_t, int)\000loops_of\000streams\000channels_backward_walk\000channels_forward_walk\000rows_backward_walk\000rows_forward_walk\200\001\330\004#\2401\240F\250!\200\001\340\004\027\220q\340\004\007\200t\2105\220\001\220\021\330\010\017\210q\330\004\010\210\r\220Q\330\010\013\2109\220D\230\003\2303\230d\240*\250A\250S\260\013\2704\270|\3101\310I\320U_\320_`\330\014\024\220A\330\014\r\330\004\005\330\010\016\210c\220\025\220c\230\024\230\\\250\021\250(\260\047\270\023\270D\300\014\310A\310V\320ST\330\010\013\2104\210{\230!\2307\240#\240X\250V\260>\300\035\310c\320QU\320U\\\320\\]\340\010\017\210q\330\004\007\200t\2103\210a\330\010\017\210~\230Q\230e\2407\250%\250x\260u\270G\3001\340\010\026\220a\220u\230D\240\n\250!\2505\260\001\330\010\020\220\r\230Q\230e\2406\250\035\260a\260s\270#\270U\300!\3005\310\004\310D\320P]\320]^\320^c\320cd\330\010\014\210M\230\021\230%\230v\240T\250\035\260a\260u\270N\310$\310m\320[\\\320\\a\320ab\340\010\014\210A\340\010\017\210q\330\004\n\210\047\220\026\220q\230\005\230\\\250\037\270\006\270a\270u\300L\320PQ\330\004\017\210q\220\007\220s\230(\240&\250\016\260m\3006\310\026\310q\330\004\013\2103\210g\220Q\220g\230S\240\010\250\006\250f\260F\270$\270g\300U\310\047\320Q^\320^_\320_b\320bh\320hu\320uv\320vw\200\001\340\004\027\220q\340\004\007\200t\2105\220\001\220\024\220S\230\004\230A\230U\240\047\250\021\330\010\017\210q\330\004\013\2103\210a\330\004\010\210\r\220Q\330\010\013\2109\220F\230#\230Q\330\014\024\220A\330\014\r\330\004\007\200v\210S\220\005\220S\230\005\230T\240\027\250\003\2503\250c\260\035\270c\300\024\300Z\310q\320PT\320TU\330\010\017\210q\330\004\007\200x\210v\220V\2307\240#\240T\250\023\250I\260S\270\007\270s\300\047\310\023\310A\330\004\005\330\010\014\210E\220\021\220#\220S\230\004\230J\240a\240s\250\047\260\023\260D\270\014\300A\300X\310W\320TW\320W[\320[g\320gh\320hn\320no\330\010\013\2104\210u\220A\220V\2303\230d\240%\240q\250\006\250f\260M\300\021\300&\310\003\3105\320PQ\330\010\016\210m\2301""\230F\240#\240U\250(\260#\260T\270\027\300\001\340\010\017\210q\330\004\007\200t\2103\210a\330\010\020\220\016\230a\230u\240G\2505\260\010\270\005\270W\300A\340\010\026\220a\220u\230D\240\n\250!\2505\260\001\330\010\020\220\r\230Q\230e\2406\250\035\260a\260t\2703\270e\3001\300E\310\025\310d\320RW\320WX\320X]\320]^\330\010\014\210M\230\021\230%\230x\240t\2505\260\001\260\025\260f\270D\300\005\300Q\300e\3101\340\010\r\210Q\340\010\017\210q\330\004\021\220\023\220A\330\004\016\210h\220g\230S\240\n\250&\260\001\260\025\3206F\300m\320ST\320TU\330\004\014\210A\330\004\007\200{\220\047\230\021\330\010\013\210:\220U\230+\320%6\260a\330\014\023\2201\330\010\020\220\006\220a\220u\230M\250\032\2601\330\004\020\220\001\220\027\230\004\230C\230x\240v\250V\2606\270\024\270Y\300a\330\004\013\2104\210y\230\001\200\001\340\004\027\220u\230A\340\004\007\200t\2104\210|\2303\230d\240(\250#\250T\260\024\260V\2703\270c\300\021\300$\300h\310b\320PQ\330\010\t\330\004\010\210\n\220!\330\010\013\2104\210q\220\010\230\003\2306\320!1\260\021\330\014\r\330\010\013\2105\220\007\220s\230%\230s\240$\240a\240x\250t\2605\270\007\270v\300Q\330\014\r\330\004\010\210\t\220\021\330\010\014\210G\2206\230\026\230s\240%\240t\250<\260r\270\027\300\006\300j\320PQ\330\014\r\330\004\t\210\027\220\005\220U\230%\230{\250&\260\004\260E\270\021\330\004\t\210\030\220\024\220V\2301\330\004\t\210\033\220O\2401\240E\250\021\330\004\007\200u\210I\220R\220q\330\010\t\330\004\t\210\030\220\023\220A\220T\230\021\330\004\010\210\005\210U\220!\2205\230\001\330\010\r\210V\2201\220E\230\024\230V\2401\240A\330\004\t\320\t\033\2303\230a\230t\2401\330\004\010\210\005\210U\220!\2201\330\010\r\210V\2201\220E\230\024\230V\2401\240A\330\004\t\210\032\2204\220q\330\004\t\210\036\220q\330\004\010\210\005\210T\220\021\330\010\r\210_\230A\330\004\t\210\027\220\005\220[\240\005\240[\260\004\260F\270#\270X\300T\310\033\320TX\320XY\330\004\t\210\026\210u\220K\230u\240N\260$\260f\270D\300\013\3104\310q\330\004\t\210\034\220T\230\034\240S""\250\004\250L\270\002\270(\300$\300l\320RT\320T[\320[\\\330\004\013\2107\220!\2203\220a\330\004\010\210\007\210q\220\001\200\001\340\004\037\230q\320 0\260\013\270;\300k\320QR\330\004\023\2205\230\010\240\001\240\021\330\004\007\200|\2207\230!\330\010\047\240q\250\010\260\016\270a\330\004\013\2101\200\001\360\010\000\n\033\230!\330\010\021\220\024\220]\240$\240j\260\004\260F\270$\270i\300t\3107\320RV\320Va\320ae\320el\320lp\320pu\320uy\360\000\000z\001D\002\360\000\000D\002H\002\360\000\000H\002Y\002\360\000\000Y\002]\002\360\000\000]\002j\002\360\000\000j\002n\002\360\000\000n\002u\002\360\000\000u\002y\002\360\000\000y\002@\003\360\000\000@\003D\003\360\000\000D\003L\003\360\000\000L\003P\003\360\000\000P\003X\003\360\000\000X\003\\\003\360\000\000\\\003f\003\360\000\000f\003j\003\360\000\000j\003u\003\360\000\000u\003y\003\360\000\000y\003z\003\330\010\020\220\007\220q\230\006\230l\250!\330\004\007\200v\210W\220E\230\024\230Q\330\010\022\220!\330\010\027\220q\340\010\027\220t\2304\230w\240e\2503\250d\260)\2707\300%\300s\310$\310f\320T[\320[\\\330\004\007\200q\330\010\017\320\017&\240d\250!\2507\260+\270W\300A\340\010\017\320\017&\240d\250!\2507\260+\270Q\260\021\260q";
+    #else /* compression: none (3817 bytes) */
+static const char bytes[] = "(tree fragment).?Note that Cython is deliberately stricter than PEP-484 and rejects subclasses of builtin types. If you need to pass subclasses then set the \047annotation_typing\047 directive to False.add_notedisableenablegcisenablednormcore/_compiled_lane.pyxnumpy._core.multiarray failed to importnumpy._core.umath failed to importEntryEntry.__reduce_cython__Entry.__setstate_cython__NormContextPARALLEL_BYTES__Pyx_PyDict_NextRef__annotate____dict____func____getstate____main____module____name____new____pyx_checksum__pyx_result__pyx_state__pyx_type__pyx_unpickle_Entry__qualname____reduce____reduce_cython____reduce_ex____set_name____setstate____setstate_cython____test___dict_dispatch_is_coroutine_threadsabout_to_useactivationasyncio.coroutinesbackend_variablebackwardbiasbias_dtypecandidatecentredcline_in_tracebackclosecopiesctxcythondbiasdtypedweightdxdyentryenumerateepsforwardgenexprgroup_sizegroupsiin_c_orderitemsknownlearnlearn.<locals>.genexprmeanmomentumnnextnormcorenormcore._compiled_lanenormcore._contextnpnumnumpyopoptionoptionsoutoverwrittenparameter_shapeplanpopprocess_backendrowsrstdrunning_meanrunning_varsame_options.<locals>.genexprselfsendsetdefaultshapesizesizesstatethreads_forthrowtrainingupdateuse_setstatevaluevalueswalkweightxyLoops const *(int)\000int (struct __pyx_t_8normcore_8backends_14cython_kernels_Array, struct __pyx_t_8normcore_8backends_14cython_kernels_Array, struct __pyx_t_8normcore_8backends_14cython_kernels_Array)\000void (Loops const *, struct __pyx_t_8normcore_8backends_14cython_kernels_Backward const *, Py_ssize_t, Py_ssize_t, Py_ssize_t, int)\000void (Loops const *, struct __pyx_t_8normcore_8backends_14cython_kernels_Forward const *, Py_ssize_t, Py_ssize_t, Py_ssize_t, int)\000void (Loops const *, struct __pyx_t_8normcore_8backends_14cython_kernels_RowBackward const *, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, int)\000void (Loops const *, struct __pyx_t_8normcore_8backends_14cython_kernels_RowForward const *, Py_ssize_t, Py_ssize""_t, Py_ssize_t, Py_ssize_t, int)\000loops_of\000streams\000channels_backward_walk\000channels_forward_walk\000rows_backward_walk\000rows_forward_walk\200\001\330\004#\2401\240F\250!\200\001\340\004\027\220q\340\004\007\200t\2105\220\001\220\021\330\010\017\210q\330\004\010\210\r\220Q\330\010\013\2109\220D\230\003\2303\230d\240*\250A\250S\260\013\2704\270|\3101\310I\320U_\320_`\330\014\024\220A\330\014\r\330\004\005\330\010\016\210c\220\025\220c\230\024\230\\\250\021\250(\260\047\270\023\270D\300\014\310A\310V\320ST\330\010\013\2104\210{\230!\2307\240#\240X\250V\260>\300\035\310c\320QU\320U\\\320\\]\340\010\017\210q\330\004\007\200t\2103\210a\330\010\017\210~\230Q\230e\2407\250%\250x\260u\270G\3001\340\010\026\220a\220u\230D\240\n\250!\2505\260\001\330\010\020\220\r\230Q\230e\2406\250\035\260a\260s\270#\270U\300!\3005\310\004\310D\320P]\320]^\320^c\320cd\330\010\014\210M\230\021\230%\230v\240T\250\035\260a\260u\270N\310$\310m\320[\\\320\\a\320ab\340\010\014\210A\340\010\017\210q\330\004\n\210\047\220\026\220q\230\005\230\\\250\037\270\006\270a\270u\300L\320PQ\330\004\017\210q\220\007\220s\230(\240&\250\016\260m\3006\310\026\310q\330\004\013\2103\210g\220Q\220g\230S\240\010\250\006\250f\260F\270$\270g\300U\310\047\320Q^\320^_\320_b\320bh\320hu\320uv\320vw\200\001\340\004\027\220q\340\004\007\200t\2105\220\001\220\024\220S\230\004\230A\230U\240\047\250\021\330\010\017\210q\330\004\013\2103\210a\330\004\010\210\r\220Q\330\010\013\2109\220F\230#\230Q\330\014\024\220A\330\014\r\330\004\007\200v\210S\220\005\220S\230\005\230T\240\027\250\003\2503\250c\260\035\270c\300\024\300Z\310q\320PT\320TU\330\010\017\210q\330\004\007\200x\210v\220V\2307\240#\240T\250\023\250I\260S\270\007\270s\300\047\310\023\310A\330\004\005\330\010\014\210E\220\021\220#\220S\230\004\230J\240a\240s\250\047\260\023\260D\270\014\300A\300X\310W\320TW\320W[\320[g\320gh\320hn\320no\330\010\013\2104\210u\220A\220V\2303\230d\240%\240q\250\006\250f\260M\300\021\300&\310\003\3105\320PQ\330\010\016\210m\2301""\230F\240#\240U\250(\260#\260T\270\027\300\001\340\010\017\210q\330\004\007\200t\2103\210a\330\010\020\220\016\230a\230u\240G\2505\260\010\270\005\270W\300A\340\010\026\220a\220u\230D\240\n\250!\2505\260\001\330\010\020\220\r\230Q\230e\2406\250\035\260a\260t\2703\270e\3001\300E\310\025\310d\320RW\320WX\320X]\320]^\330\010\014\210M\230\021\230%\230x\240t\250=\270\001\270\025\270f\300D\310\005\310Q\310e\320SY\320Y]\320]b\320bc\320ch\320hi\340\010\r\210Q\340\010\017\210q\330\004\021\220\023\220A\330\004\016\210h\220g\230S\240\n\250&\260\001\260\025\3206F\300m\320ST\320TU\330\004\014\210A\330\004\007\200{\220\047\230\021\330\010\013\2105\320\020 \240\003\2402\240S\250\n\260%\260{\320BS\320ST\330\014\023\2201\330\010\020\220\006\220a\220u\230M\250\032\2601\330\004\020\220\001\220\027\230\004\230C\230x\240v\250V\2606\270\024\270Y\300a\330\004\013\2104\210y\230\001\200\001\340\004\027\220u\230A\340\004\007\200t\2104\210|\2303\230d\240(\250#\250T\260\024\260V\2703\270c\300\021\300$\300h\310b\320PQ\330\010\t\330\004\010\210\n\220!\330\010\013\2104\210q\220\010\230\003\2306\320!1\260\021\330\014\r\330\010\013\2105\220\007\220s\230%\230s\240$\240a\240x\250t\2605\270\007\270v\300Q\330\014\r\330\004\010\210\t\220\021\330\010\014\210G\2206\230\026\230s\240%\240t\250<\260r\270\027\300\006\300j\320PQ\330\014\r\330\004\t\210\027\220\005\220U\230%\230{\250&\260\004\260E\270\021\330\004\t\210\030\220\024\220V\2301\330\004\t\210\033\220O\2401\240E\250\021\330\004\007\200u\210I\220R\220q\330\010\t\330\004\t\210\030\220\023\220A\220T\230\021\330\004\010\210\005\210U\220!\2205\230\001\330\010\r\210V\2201\220E\230\024\230V\2401\240A\330\004\t\320\t\033\2303\230a\230t\2401\330\004\010\210\005\210U\220!\2201\330\010\r\210V\2201\220E\230\024\230V\2401\240A\330\004\t\210\032\2204\220q\330\004\t\210\036\220q\330\004\010\210\005\210T\220\021\330\010\r\210_\230A\330\004\t\210\027\220\005\220[\240\005\240[\260\004\260F\270#\270X\300T\310\033\320TX\320XY\330\004\t\210\026\210u\220K\230u\240N\260$""\260f\270D\300\013\3104\310q\330\004\t\210\034\220T\230\034\240S\250\004\250L\270\002\270(\300$\300l\320RT\320T[\320[\\\330\004\013\2107\220!\2203\220a\330\004\010\210\007\210q\220\001\200\001\340\004\037\230q\320 0\260\013\270;\300k\320QR\330\004\023\2205\230\010\240\001\240\021\330\004\007\200|\2207\230!\330\010\047\240q\250\010\260\016\270a\330\004\013\2101\200\001\360\010\000\n\033\230!\330\010\021\220\024\220]\240$\240j\260\004\260F\270$\270i\300t\3107\320RV\320Va\320ae\320el\320lp\320pu\320uy\360\000\000z\001D\002\360\000\000D\002H\002\360\000\000H\002Y\002\360\000\000Y\002]\002\360\000\000]\002j\002\360\000\000j\002n\002\360\000\000n\002u\002\360\000\000u\002y\002\360\000\000y\002@\003\360\000\000@\003D\003\360\000\000D\003L\003\360\000\000L\003P\003\360\000\000P\003X\003\360\000\000X\003\\\003\360\000\000\\\003f\003\360\000\000f\003j\003\360\000\000j\003u\003\360\000\000u\003y\003\360\000\000y\003z\003\330\010\020\220\007\220q\230\006\230l\250!\330\004\007\200v\210W\220E\230\024\230Q\330\010\022\220!\330\010\027\220q\340\010\027\220t\2304\230w\240e\2503\250d\260)\2707\300%\300s\310$\310f\320T[\320[\\\330\004\007\200q\330\010\017\320\017&\240d\250!\2507\260+\270W\300A\340\010\017\320\017&\240d\250!\2507\260+\270Q\260\021\260q";
     PyObject *data = NULL;
     #define __Pyx_DecompressString_UNUSED
     #define __Pyx_DecompressString_LZSS_UNUSED
@@ -16554,7 +16615,7 @@ static int __Pyx_CreateCodeObjects(__pyx_mstatetype *__pyx_mstate) {
     __pyx_mstate_global->__pyx_codeobj_tab[0] = __Pyx_PyCode_New(descr, varnames, __pyx_mstate->__pyx_kp_u_normcore__compiled_lane_pyx, __pyx_mstate->__pyx_n_u_genexpr, __pyx_mstate->__pyx_kp_b_iso88591__3, tuple_dedup_map); if (unlikely(!__pyx_mstate_global->__pyx_codeobj_tab[0])) goto bad;
   }
   {
-    const __Pyx_PyCode_New_function_description descr = {0, 0, 0, 1, (unsigned int)(CO_OPTIMIZED|CO_NEWLOCALS|CO_GENERATOR), 251};
+    const __Pyx_PyCode_New_function_description descr = {0, 0, 0, 1, (unsigned int)(CO_OPTIMIZED|CO_NEWLOCALS|CO_GENERATOR), 253};
     PyObject* const varnames[] = {__pyx_mstate->__pyx_n_u_n};
     __pyx_mstate_global->__pyx_codeobj_tab[1] = __Pyx_PyCode_New(descr, varnames, __pyx_mstate->__pyx_kp_u_normcore__compiled_lane_pyx, __pyx_mstate->__pyx_n_u_genexpr, __pyx_mstate->__pyx_kp_b_iso88591_q, tuple_dedup_map); if (unlikely(!__pyx_mstate_global->__pyx_codeobj_tab[1])) goto bad;
   }
@@ -16574,12 +16635,12 @@ static int __Pyx_CreateCodeObjects(__pyx_mstatetype *__pyx_mstate) {
     __pyx_mstate_global->__pyx_codeobj_tab[4] = __Pyx_PyCode_New(descr, varnames, __pyx_mstate->__pyx_kp_u_normcore__compiled_lane_pyx, __pyx_mstate->__pyx_n_u_learn, __pyx_mstate->__pyx_kp_b_iso88591_uA_t4_3d_T_V3c_hbPQ_4q_6_1_5_s, tuple_dedup_map); if (unlikely(!__pyx_mstate_global->__pyx_codeobj_tab[4])) goto bad;
   }
   {
-    const __Pyx_PyCode_New_function_description descr = {8, 0, 0, 13, (unsigned int)(CO_OPTIMIZED|CO_NEWLOCALS), 213};
+    const __Pyx_PyCode_New_function_description descr = {8, 0, 0, 13, (unsigned int)(CO_OPTIMIZED|CO_NEWLOCALS), 215};
     PyObject* const varnames[] = {__pyx_mstate->__pyx_n_u_op, __pyx_mstate->__pyx_n_u_options, __pyx_mstate->__pyx_n_u_x, __pyx_mstate->__pyx_n_u_weight, __pyx_mstate->__pyx_n_u_bias, __pyx_mstate->__pyx_n_u_running_mean, __pyx_mstate->__pyx_n_u_running_var, __pyx_mstate->__pyx_n_u_out, __pyx_mstate->__pyx_n_u_entry, __pyx_mstate->__pyx_n_u_candidate, __pyx_mstate->__pyx_n_u_y, __pyx_mstate->__pyx_n_u_mean, __pyx_mstate->__pyx_n_u_rstd};
     __pyx_mstate_global->__pyx_codeobj_tab[5] = __Pyx_PyCode_New(descr, varnames, __pyx_mstate->__pyx_kp_u_normcore__compiled_lane_pyx, __pyx_mstate->__pyx_n_u_forward, __pyx_mstate->__pyx_kp_b_iso88591_q_t5_q_Q_9D_3d_AS_4_1IU___A_c_c, tuple_dedup_map); if (unlikely(!__pyx_mstate_global->__pyx_codeobj_tab[5])) goto bad;
   }
   {
-    const __Pyx_PyCode_New_function_description descr = {4, 0, 0, 16, (unsigned int)(CO_OPTIMIZED|CO_NEWLOCALS), 341};
+    const __Pyx_PyCode_New_function_description descr = {4, 0, 0, 16, (unsigned int)(CO_OPTIMIZED|CO_NEWLOCALS), 343};
     PyObject* const varnames[] = {__pyx_mstate->__pyx_n_u_op, __pyx_mstate->__pyx_n_u_dy, __pyx_mstate->__pyx_n_u_ctx, __pyx_mstate->__pyx_n_u_out, __pyx_mstate->__pyx_n_u_entry, __pyx_mstate->__pyx_n_u_candidate, __pyx_mstate->__pyx_n_u_dx, __pyx_mstate->__pyx_n_u_plan, __pyx_mstate->__pyx_n_u_x, __pyx_mstate->__pyx_n_u_weight, __pyx_mstate->__pyx_n_u_bias, __pyx_mstate->__pyx_n_u_mean, __pyx_mstate->__pyx_n_u_rstd, __pyx_mstate->__pyx_n_u_bias_dtype, __pyx_mstate->__pyx_n_u_dweight, __pyx_mstate->__pyx_n_u_dbias};
     __pyx_mstate_global->__pyx_codeobj_tab[6] = __Pyx_PyCode_New(descr, varnames, __pyx_mstate->__pyx_kp_u_normcore__compiled_lane_pyx, __pyx_mstate->__pyx_n_u_backward, __pyx_mstate->__pyx_kp_b_iso88591_q_t5_S_AU_q_3a_Q_9F_Q_A_vS_S_T, tuple_dedup_map); if (unlikely(!__pyx_mstate_global->__pyx_codeobj_tab[6])) goto bad;
   }

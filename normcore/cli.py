@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from normcore.studies import StudyResult
 
-# Imports from normcore, which bring NumPy, are in the functions: Ctrl-C while they run is then Ctrl-C in `main`.
+# Imports of what a command needs are in its function: --help and --version answer at once.
 
 _OUTPUT_FAILED, _USAGE_ERROR, _INTERRUPTED, _BROKEN_PIPE = 1, 2, 130, 141
 _HOW_TO_GET_THE_PICTURE = 'install normcore-cpu[study], from a checkout with: pip install ".[study]"'

@@ -185,22 +185,6 @@ def test_info_shows_everything_with_a_wrong_backend_too(backend, message):
     assert line.split(maxsplit=2)[2].startswith(message)
 
 
-@pytest.mark.parametrize("module", ["numpy", "normcore._config"])
-def test_ctrl_c_during_imports_is_no_traceback(module):
-    code = f"""
-import sys
-class Interrupt:
-    def find_spec(name, path=None, target=None):
-        if name == {module!r}:
-            raise KeyboardInterrupt
-sys.meta_path.insert(0, Interrupt)
-from normcore.cli import main
-sys.exit(main(["info"]))
-"""
-    result = command_of(["-c", code])
-    assert (result.returncode, result.stdout, result.stderr) == (130, "", "\nnormcore: interrupted\n")
-
-
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="/dev/full is Linux's")
 def test_a_full_disk_behind_the_output_costs_no_results(tmp_path):
     with open("/dev/full", "w") as full:

@@ -123,6 +123,10 @@ INLINE void NAME(affine_chunk)(const T *x, ptrdiff_t n, const Affine *to, ptrdif
 
 /* The values an activation is applied to, unrounded. */
 INLINE void NAME(affine_values)(const T *x, ptrdiff_t n, const Affine *to, ptrdiff_t at, S *z) {
+#if STORAGE == 32 || STORAGE == 64 /* to the bit what is written without an activation */
+    NAME(affine_chunk)(x, n, to, at, z);
+    return;
+#endif
     for (ptrdiff_t i = 0; i < n; i++) {
         double weight = to->weights ? to->weights[at + i] : 1.0, bias = to->biases ? to->biases[at + i] : to->bias;
         z[i] = (S)(((double)NAME(get)(x + i) - to->mean) * to->scale * weight + bias);
@@ -369,6 +373,10 @@ INLINE void NAME(column_affine_chunk)(const T *x, ptrdiff_t n, const ColumnAffin
 }
 
 INLINE void NAME(column_values)(const T *x, ptrdiff_t n, const ColumnAffine *to, ptrdiff_t c, S *z) {
+#if STORAGE == 32 || STORAGE == 64
+    NAME(column_affine_chunk)(x, n, to, c, z);
+    return;
+#endif
     for (ptrdiff_t i = 0; i < n; i++)
         z[i] = (S)(((double)NAME(get)(x + i) - to->mean[c + i]) * to->scale[c + i] + to->bias[c + i]);
 }
