@@ -2074,7 +2074,7 @@ struct __pyx_t_8normcore_8backends_14cython_kernels_RowBackward {
   int stream;
 };
 
-/* "normcore/_compiled_lane.pyx":39
+/* "normcore/_compiled_lane.pyx":37
  * cnp.import_array()
  * 
  * cdef enum:             # <<<<<<<<<<<<<<
@@ -2086,7 +2086,7 @@ enum  {
   __pyx_e_8normcore_14_compiled_lane_ON_STACK = 0x100
 };
 
-/* "normcore/_compiled_lane.pyx":49
+/* "normcore/_compiled_lane.pyx":47
  * 
  * 
  * cdef class Entry:             # <<<<<<<<<<<<<<
@@ -2116,7 +2116,7 @@ struct __pyx_obj_8normcore_14_compiled_lane_Entry {
 };
 
 
-/* "normcore/_compiled_lane.pyx":81
+/* "normcore/_compiled_lane.pyx":79
  *         return
  *     for option in options:
  *         if type(option) is tuple and all(type(n) is int for n in option):             # <<<<<<<<<<<<<<
@@ -3607,7 +3607,7 @@ int __pyx_module_is_main_normcore___compiled_lane = 0;
 /* #### Code section: global_var ### */
 static PyObject *__pyx_builtin_enumerate;
 /* #### Code section: string_decls ### */
-static const char __pyx_k_The_fast_lane_a_call_that_has_be[] = "The fast lane: a call that has been checked before, with other arrays of the same kind, in a microsecond.\n\nThe general way (planners, dispatcher) costs some ten microseconds of Python, which a large array does not notice and a small\none does. What it finds out about a call depends on the shape, the dtype and the options alone, and is in the plan. So\nafter a call went well, its plan is *learned*; a later call with the very same options (of the same types: True is not\n1 here) and an x of that shape and dtype finds it here. What differs from call to call, the arrays,\nis checked here again, by the plainest test that is surely right: C-contiguous, aligned, of a dtype the kernels carry, and no\ntwo apart from in-place use sharing a range of memory. Whatever does not pass goes the general way, which has the\nsentences for mistakes; the lane refuses nothing and raises nothing.\n";
+static const char __pyx_k_The_fast_lane_a_call_that_has_be[] = "The fast lane: a call that has been checked before, with other arrays of the same kind, in a microsecond.\n\nThe general way (planners, dispatcher) costs some ten microseconds of Python, which a large array does not notice and a\nsmall one does. What it finds out about a call depends on the shape, the dtype and the options alone, and is in the\nplan. So after a call went well, its plan is *learned*; a later call with the very same options (of the same types:\nTrue is not 1 here) and an x of that shape and dtype finds it here. What differs from call to call, the arrays, is\nchecked here again, by the plainest test that is surely right: C-contiguous, aligned, of a dtype the kernels carry, and\nno two apart from in-place use sharing a range of memory. Whatever does not pass goes the general way, which has the\nsentences for mistakes; the lane refuses nothing and raises nothing.\n";
 static const char __pyx_k_activation_centred_eps_groups_ki[] = "activation, centred, eps, groups, kind, momentum, ndim, op, options, parameter_axes, parameters, plan, rows, shape, sizes, storage, training, unbiased";
 static const char __pyx_k_not_enough_values_found_during_a[] = "not enough values found during array assignment, expected %zd, got %zd";
 static const char __pyx_k_too_many_values_found_during_arr[] = "too many values found during array assignment, expected %zd";
@@ -3738,7 +3738,7 @@ namespace {
     __Pyx_CachedCFunction __pyx_umethod_PyDict_Type_pop;
     __Pyx_CachedCFunction __pyx_umethod_PyDict_Type_values;
     PyObject *__pyx_codeobj_tab[8];
-    PyObject *__pyx_string_tab[126];
+    PyObject *__pyx_string_tab[125];
     PyObject *__pyx_number_tab[3];
 /* #### Code section: module_state_contents ### */
 /* PyFrozenDict.module_state_decls */
@@ -3877,61 +3877,60 @@ static __pyx_mstatetype * const __pyx_mstate_global = &__pyx_mstate_global_stati
 #define __pyx_n_u_groups __pyx_string_tab[68]
 #define __pyx_n_u_i __pyx_string_tab[69]
 #define __pyx_n_u_in_c_order __pyx_string_tab[70]
-#define __pyx_n_u_items __pyx_string_tab[71]
-#define __pyx_n_u_known __pyx_string_tab[72]
-#define __pyx_n_u_learn __pyx_string_tab[73]
-#define __pyx_n_u_learn_locals_genexpr __pyx_string_tab[74]
-#define __pyx_n_u_mean __pyx_string_tab[75]
-#define __pyx_n_u_momentum __pyx_string_tab[76]
-#define __pyx_n_u_n __pyx_string_tab[77]
-#define __pyx_n_u_next __pyx_string_tab[78]
-#define __pyx_n_u_normcore __pyx_string_tab[79]
-#define __pyx_n_u_normcore__compiled_lane __pyx_string_tab[80]
-#define __pyx_n_u_normcore__context __pyx_string_tab[81]
-#define __pyx_n_u_np __pyx_string_tab[82]
+#define __pyx_n_u_in_place __pyx_string_tab[71]
+#define __pyx_n_u_items __pyx_string_tab[72]
+#define __pyx_n_u_known __pyx_string_tab[73]
+#define __pyx_n_u_learn __pyx_string_tab[74]
+#define __pyx_n_u_learn_locals_genexpr __pyx_string_tab[75]
+#define __pyx_n_u_mean __pyx_string_tab[76]
+#define __pyx_n_u_momentum __pyx_string_tab[77]
+#define __pyx_n_u_n __pyx_string_tab[78]
+#define __pyx_n_u_next __pyx_string_tab[79]
+#define __pyx_n_u_normcore __pyx_string_tab[80]
+#define __pyx_n_u_normcore__compiled_lane __pyx_string_tab[81]
+#define __pyx_n_u_normcore__context __pyx_string_tab[82]
 #define __pyx_n_u_num __pyx_string_tab[83]
-#define __pyx_n_u_numpy __pyx_string_tab[84]
-#define __pyx_n_u_op __pyx_string_tab[85]
-#define __pyx_n_u_option __pyx_string_tab[86]
-#define __pyx_n_u_options __pyx_string_tab[87]
-#define __pyx_n_u_out __pyx_string_tab[88]
-#define __pyx_n_u_overwritten __pyx_string_tab[89]
-#define __pyx_n_u_parameter_shape __pyx_string_tab[90]
-#define __pyx_n_u_plan __pyx_string_tab[91]
-#define __pyx_n_u_pop __pyx_string_tab[92]
-#define __pyx_n_u_process_backend __pyx_string_tab[93]
-#define __pyx_n_u_rows __pyx_string_tab[94]
-#define __pyx_n_u_rstd __pyx_string_tab[95]
-#define __pyx_n_u_running_mean __pyx_string_tab[96]
-#define __pyx_n_u_running_var __pyx_string_tab[97]
-#define __pyx_n_u_same_options_locals_genexpr __pyx_string_tab[98]
-#define __pyx_n_u_self __pyx_string_tab[99]
-#define __pyx_n_u_send __pyx_string_tab[100]
-#define __pyx_n_u_setdefault __pyx_string_tab[101]
-#define __pyx_n_u_shape __pyx_string_tab[102]
-#define __pyx_n_u_size __pyx_string_tab[103]
-#define __pyx_n_u_sizes __pyx_string_tab[104]
-#define __pyx_n_u_state __pyx_string_tab[105]
-#define __pyx_n_u_threads_for __pyx_string_tab[106]
-#define __pyx_n_u_throw __pyx_string_tab[107]
-#define __pyx_n_u_training __pyx_string_tab[108]
-#define __pyx_n_u_update __pyx_string_tab[109]
-#define __pyx_n_u_use_setstate __pyx_string_tab[110]
-#define __pyx_n_u_value __pyx_string_tab[111]
-#define __pyx_n_u_values __pyx_string_tab[112]
-#define __pyx_n_u_walk __pyx_string_tab[113]
-#define __pyx_n_u_weight __pyx_string_tab[114]
-#define __pyx_n_u_x __pyx_string_tab[115]
-#define __pyx_n_u_y __pyx_string_tab[116]
-#define __pyx_kp_b_Loops_const_int_int_struct___pyx __pyx_string_tab[117]
-#define __pyx_kp_b_iso88591_1F __pyx_string_tab[118]
+#define __pyx_n_u_op __pyx_string_tab[84]
+#define __pyx_n_u_option __pyx_string_tab[85]
+#define __pyx_n_u_options __pyx_string_tab[86]
+#define __pyx_n_u_out __pyx_string_tab[87]
+#define __pyx_n_u_overwritten __pyx_string_tab[88]
+#define __pyx_n_u_parameter_shape __pyx_string_tab[89]
+#define __pyx_n_u_plan __pyx_string_tab[90]
+#define __pyx_n_u_pop __pyx_string_tab[91]
+#define __pyx_n_u_process_backend __pyx_string_tab[92]
+#define __pyx_n_u_rows __pyx_string_tab[93]
+#define __pyx_n_u_rstd __pyx_string_tab[94]
+#define __pyx_n_u_running_mean __pyx_string_tab[95]
+#define __pyx_n_u_running_var __pyx_string_tab[96]
+#define __pyx_n_u_same_options_locals_genexpr __pyx_string_tab[97]
+#define __pyx_n_u_self __pyx_string_tab[98]
+#define __pyx_n_u_send __pyx_string_tab[99]
+#define __pyx_n_u_setdefault __pyx_string_tab[100]
+#define __pyx_n_u_shape __pyx_string_tab[101]
+#define __pyx_n_u_size __pyx_string_tab[102]
+#define __pyx_n_u_sizes __pyx_string_tab[103]
+#define __pyx_n_u_state __pyx_string_tab[104]
+#define __pyx_n_u_threads_for __pyx_string_tab[105]
+#define __pyx_n_u_throw __pyx_string_tab[106]
+#define __pyx_n_u_training __pyx_string_tab[107]
+#define __pyx_n_u_update __pyx_string_tab[108]
+#define __pyx_n_u_use_setstate __pyx_string_tab[109]
+#define __pyx_n_u_value __pyx_string_tab[110]
+#define __pyx_n_u_values __pyx_string_tab[111]
+#define __pyx_n_u_walk __pyx_string_tab[112]
+#define __pyx_n_u_weight __pyx_string_tab[113]
+#define __pyx_n_u_x __pyx_string_tab[114]
+#define __pyx_n_u_y __pyx_string_tab[115]
+#define __pyx_kp_b_Loops_const_int_int_struct___pyx __pyx_string_tab[116]
+#define __pyx_kp_b_iso88591_1F __pyx_string_tab[117]
+#define __pyx_kp_b_iso88591_q_t5_S_AU_q_3a_Q_9F_Q_A_vS_S_T __pyx_string_tab[118]
 #define __pyx_kp_b_iso88591_q_t5_q_Q_9D_3d_AS_4_1IU___A_c_c __pyx_string_tab[119]
-#define __pyx_kp_b_iso88591_q_t5_S_AU_q_3a_Q_9F_Q_A_vS_S_T __pyx_string_tab[120]
-#define __pyx_kp_b_iso88591_uA_t4_3d_T_V3c_hbPQ_4q_6_1_5_s __pyx_string_tab[121]
-#define __pyx_kp_b_iso88591_q_0_kQR_5_7_q_a_1 __pyx_string_tab[122]
-#define __pyx_kp_b_iso88591_j_F_it7RVVaaeellppuuy_z_D_D_H_H __pyx_string_tab[123]
-#define __pyx_kp_b_iso88591__3 __pyx_string_tab[124]
-#define __pyx_kp_b_iso88591_q __pyx_string_tab[125]
+#define __pyx_kp_b_iso88591_uA_t4_3d_T_V3c_hbPQ_4q_6_1_5_s __pyx_string_tab[120]
+#define __pyx_kp_b_iso88591_q_0_kQR_5_7_q_a_1 __pyx_string_tab[121]
+#define __pyx_kp_b_iso88591_j_F_it7RVVaaeellppuuy_z_D_D_H_H __pyx_string_tab[122]
+#define __pyx_kp_b_iso88591__3 __pyx_string_tab[123]
+#define __pyx_kp_b_iso88591_q __pyx_string_tab[124]
 #define __pyx_float_1_0 __pyx_number_tab[0]
 #define __pyx_int_1 __pyx_number_tab[1]
 #define __pyx_int_58023761 __pyx_number_tab[2]
@@ -3975,7 +3974,7 @@ static CYTHON_SMALL_CODE int __pyx_m_clear(PyObject *m) {
   Py_CLEAR(clear_module_state->__pyx_umethod_PyDict_Type_pop.method);
   Py_CLEAR(clear_module_state->__pyx_umethod_PyDict_Type_values.method);
   for (int i=0; i<8; ++i) { Py_CLEAR(clear_module_state->__pyx_codeobj_tab[i]); }
-  for (int i=0; i<126; ++i) { Py_CLEAR(clear_module_state->__pyx_string_tab[i]); }
+  for (int i=0; i<125; ++i) { Py_CLEAR(clear_module_state->__pyx_string_tab[i]); }
   for (int i=0; i<3; ++i) { Py_CLEAR(clear_module_state->__pyx_number_tab[i]); }
 /* #### Code section: module_state_clear_contents ### */
 /* CommonTypesMetaclass.module_state_clear */
@@ -4028,7 +4027,7 @@ static CYTHON_SMALL_CODE int __pyx_m_traverse(PyObject *m, visitproc visit, void
   Py_VISIT(traverse_module_state->__pyx_umethod_PyDict_Type_pop.method);
   Py_VISIT(traverse_module_state->__pyx_umethod_PyDict_Type_values.method);
   for (int i=0; i<8; ++i) { __Pyx_VISIT_CONST(traverse_module_state->__pyx_codeobj_tab[i]); }
-  for (int i=0; i<126; ++i) { __Pyx_VISIT_CONST(traverse_module_state->__pyx_string_tab[i]); }
+  for (int i=0; i<125; ++i) { __Pyx_VISIT_CONST(traverse_module_state->__pyx_string_tab[i]); }
   for (int i=0; i<3; ++i) { __Pyx_VISIT_CONST(traverse_module_state->__pyx_number_tab[i]); }
 /* #### Code section: module_state_traverse_contents ### */
 /* CommonTypesMetaclass.module_state_traverse */
@@ -7978,7 +7977,7 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_5Entry_2__setstate_cython__
   return __pyx_r;
 }
 
-/* "normcore/_compiled_lane.pyx":70
+/* "normcore/_compiled_lane.pyx":68
  * 
  * 
  * cdef int storage_of_kind(int kind) noexcept:             # <<<<<<<<<<<<<<
@@ -7995,7 +7994,7 @@ static int __pyx_f_8normcore_14_compiled_lane_storage_of_kind(int __pyx_v_kind) 
   int __pyx_t_5;
   int __pyx_t_6;
 
-  /* "normcore/_compiled_lane.pyx":71
+  /* "normcore/_compiled_lane.pyx":69
  * 
  * cdef int storage_of_kind(int kind) noexcept:
  *     return 0 if kind == cnp.NPY_FLOAT32 else 1 if kind == cnp.NPY_FLOAT64 else 2 if kind == cnp.NPY_FLOAT16 else -1             # <<<<<<<<<<<<<<
@@ -8035,7 +8034,7 @@ static int __pyx_f_8normcore_14_compiled_lane_storage_of_kind(int __pyx_v_kind) 
   }
   goto __pyx_L0;
 
-  /* "normcore/_compiled_lane.pyx":70
+  /* "normcore/_compiled_lane.pyx":68
  * 
  * 
  * cdef int storage_of_kind(int kind) noexcept:             # <<<<<<<<<<<<<<
@@ -8049,7 +8048,7 @@ static int __pyx_f_8normcore_14_compiled_lane_storage_of_kind(int __pyx_v_kind) 
   return __pyx_r;
 }
 
-/* "normcore/_compiled_lane.pyx":74
+/* "normcore/_compiled_lane.pyx":72
  * 
  * 
  * def learn(plan, tuple options):             # <<<<<<<<<<<<<<
@@ -8098,39 +8097,39 @@ PyObject *__pyx_args, PyObject *__pyx_kwds
   {
     PyObject ** const __pyx_pyargnames[] = {&__pyx_mstate_global->__pyx_n_u_plan,&__pyx_mstate_global->__pyx_n_u_options,0};
     const Py_ssize_t __pyx_kwds_len = (__pyx_kwds) ? __Pyx_NumKwargs_FASTCALL(__pyx_kwds) : 0;
-    if (unlikely(__pyx_kwds_len < 0)) __PYX_ERR(0, 74, __pyx_L3_error)
+    if (unlikely(__pyx_kwds_len < 0)) __PYX_ERR(0, 72, __pyx_L3_error)
     if (__pyx_kwds_len > 0) {
       switch (__pyx_nargs) {
         case  2:
         values[1] = __Pyx_ArgRef_FASTCALL(__pyx_args, 1);
-        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[1])) __PYX_ERR(0, 74, __pyx_L3_error)
+        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[1])) __PYX_ERR(0, 72, __pyx_L3_error)
         CYTHON_FALLTHROUGH;
         case  1:
         values[0] = __Pyx_ArgRef_FASTCALL(__pyx_args, 0);
-        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[0])) __PYX_ERR(0, 74, __pyx_L3_error)
+        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[0])) __PYX_ERR(0, 72, __pyx_L3_error)
         CYTHON_FALLTHROUGH;
         case  0: break;
         default: goto __pyx_L5_argtuple_error;
       }
       const Py_ssize_t kwd_pos_args = __pyx_nargs;
-      if (__Pyx_ParseKeywords(__pyx_kwds, __pyx_kwvalues, __pyx_pyargnames, 0, values, kwd_pos_args, __pyx_kwds_len, "learn", 0) < (0)) __PYX_ERR(0, 74, __pyx_L3_error)
+      if (__Pyx_ParseKeywords(__pyx_kwds, __pyx_kwvalues, __pyx_pyargnames, 0, values, kwd_pos_args, __pyx_kwds_len, "learn", 0) < (0)) __PYX_ERR(0, 72, __pyx_L3_error)
       for (Py_ssize_t i = __pyx_nargs; i < 2; i++) {
-        if (unlikely(!values[i])) { __Pyx_RaiseArgtupleInvalid("learn", 1, 2, 2, i); __PYX_ERR(0, 74, __pyx_L3_error) }
+        if (unlikely(!values[i])) { __Pyx_RaiseArgtupleInvalid("learn", 1, 2, 2, i); __PYX_ERR(0, 72, __pyx_L3_error) }
       }
     } else if (unlikely(__pyx_nargs != 2)) {
       goto __pyx_L5_argtuple_error;
     } else {
       values[0] = __Pyx_ArgRef_FASTCALL(__pyx_args, 0);
-      if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[0])) __PYX_ERR(0, 74, __pyx_L3_error)
+      if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[0])) __PYX_ERR(0, 72, __pyx_L3_error)
       values[1] = __Pyx_ArgRef_FASTCALL(__pyx_args, 1);
-      if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[1])) __PYX_ERR(0, 74, __pyx_L3_error)
+      if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[1])) __PYX_ERR(0, 72, __pyx_L3_error)
     }
     __pyx_v_plan = values[0];
     __pyx_v_options = ((PyObject*)values[1]);
   }
   goto __pyx_L6_skip;
   __pyx_L5_argtuple_error:;
-  __Pyx_RaiseArgtupleInvalid("learn", 1, 2, 2, __pyx_nargs); __PYX_ERR(0, 74, __pyx_L3_error)
+  __Pyx_RaiseArgtupleInvalid("learn", 1, 2, 2, __pyx_nargs); __PYX_ERR(0, 72, __pyx_L3_error)
   __pyx_L6_skip:;
   goto __pyx_L4_argument_unpacking_done;
   __pyx_L3_error:;
@@ -8141,7 +8140,7 @@ PyObject *__pyx_args, PyObject *__pyx_kwds
   __Pyx_RefNannyFinishContext();
   return NULL;
   __pyx_L4_argument_unpacking_done:;
-  if (unlikely(!__Pyx_ArgTypeTest(((PyObject *)__pyx_v_options), (&PyTuple_Type), 1, "options", 1))) __PYX_ERR(0, 74, __pyx_L1_error)
+  if (unlikely(!__Pyx_ArgTypeTest(((PyObject *)__pyx_v_options), (&PyTuple_Type), 1, "options", 1))) __PYX_ERR(0, 72, __pyx_L1_error)
   __pyx_r = __pyx_pf_8normcore_14_compiled_lane_learn(__pyx_self, __pyx_v_plan, __pyx_v_options);
 
   /* function exit code */
@@ -8162,7 +8161,7 @@ PyObject *__pyx_args, PyObject *__pyx_kwds
 }
 static PyObject *__pyx_gb_8normcore_14_compiled_lane_5learn_2generator(__pyx_CoroutineObject *__pyx_generator, CYTHON_UNUSED PyThreadState *__pyx_tstate, PyObject *__pyx_sent_value); /* proto */
 
-/* "normcore/_compiled_lane.pyx":81
+/* "normcore/_compiled_lane.pyx":79
  *         return
  *     for option in options:
  *         if type(option) is tuple and all(type(n) is int for n in option):             # <<<<<<<<<<<<<<
@@ -8182,7 +8181,7 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_5learn_genexpr(CYTHON_UNUSE
   if (unlikely(!__pyx_cur_scope)) {
     __pyx_cur_scope = ((struct __pyx_obj_8normcore_14_compiled_lane___pyx_scope_struct__genexpr *)Py_None);
     __Pyx_INCREF(Py_None);
-    __PYX_ERR(0, 81, __pyx_L1_error)
+    __PYX_ERR(0, 79, __pyx_L1_error)
   } else {
     __Pyx_GOTREF((PyObject *)__pyx_cur_scope);
   }
@@ -8190,7 +8189,7 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_5learn_genexpr(CYTHON_UNUSE
   __Pyx_INCREF(__pyx_cur_scope->__pyx_genexpr_arg_0);
   __Pyx_GIVEREF(__pyx_cur_scope->__pyx_genexpr_arg_0);
   {
-    __pyx_CoroutineObject *gen = __Pyx_Generator_New((__pyx_coroutine_body_t) __pyx_gb_8normcore_14_compiled_lane_5learn_2generator, ((PyObject *)__pyx_mstate_global->__pyx_codeobj_tab[0]), (PyObject *) __pyx_cur_scope, __pyx_mstate_global->__pyx_n_u_genexpr, __pyx_mstate_global->__pyx_n_u_learn_locals_genexpr, __pyx_mstate_global->__pyx_n_u_normcore__compiled_lane); if (unlikely(!gen)) __PYX_ERR(0, 81, __pyx_L1_error)
+    __pyx_CoroutineObject *gen = __Pyx_Generator_New((__pyx_coroutine_body_t) __pyx_gb_8normcore_14_compiled_lane_5learn_2generator, ((PyObject *)__pyx_mstate_global->__pyx_codeobj_tab[0]), (PyObject *) __pyx_cur_scope, __pyx_mstate_global->__pyx_n_u_genexpr, __pyx_mstate_global->__pyx_n_u_learn_locals_genexpr, __pyx_mstate_global->__pyx_n_u_normcore__compiled_lane); if (unlikely(!gen)) __PYX_ERR(0, 79, __pyx_L1_error)
     __Pyx_DECREF(__pyx_cur_scope);
     __Pyx_RefNannyFinishContext();
     return (PyObject *) gen;
@@ -8228,16 +8227,16 @@ static PyObject *__pyx_gb_8normcore_14_compiled_lane_5learn_2generator(__pyx_Cor
     return NULL;
   }
   __pyx_L3_first_run:;
-  if (unlikely(!__pyx_sent_value)) __PYX_ERR(0, 81, __pyx_L1_error)
-  if (unlikely(!__pyx_cur_scope->__pyx_genexpr_arg_0)) { __Pyx_RaiseUnboundLocalError(".0"); __PYX_ERR(0, 81, __pyx_L1_error) }
+  if (unlikely(!__pyx_sent_value)) __PYX_ERR(0, 79, __pyx_L1_error)
+  if (unlikely(!__pyx_cur_scope->__pyx_genexpr_arg_0)) { __Pyx_RaiseUnboundLocalError(".0"); __PYX_ERR(0, 79, __pyx_L1_error) }
   if (likely(PyList_CheckExact(__pyx_cur_scope->__pyx_genexpr_arg_0)) || PyTuple_CheckExact(__pyx_cur_scope->__pyx_genexpr_arg_0)) {
     __pyx_t_1 = __pyx_cur_scope->__pyx_genexpr_arg_0; __Pyx_INCREF(__pyx_t_1);
     __pyx_t_2 = 0;
     __pyx_t_3 = NULL;
   } else {
-    __pyx_t_2 = -1; __pyx_t_1 = PyObject_GetIter(__pyx_cur_scope->__pyx_genexpr_arg_0); if (unlikely(!__pyx_t_1)) __PYX_ERR(0, 81, __pyx_L1_error)
+    __pyx_t_2 = -1; __pyx_t_1 = PyObject_GetIter(__pyx_cur_scope->__pyx_genexpr_arg_0); if (unlikely(!__pyx_t_1)) __PYX_ERR(0, 79, __pyx_L1_error)
     __Pyx_GOTREF(__pyx_t_1);
-    __pyx_t_3 = (CYTHON_COMPILING_IN_LIMITED_API) ? PyIter_Next : __Pyx_PyObject_GetIterNextFunc(__pyx_t_1); if (unlikely(!__pyx_t_3)) __PYX_ERR(0, 81, __pyx_L1_error)
+    __pyx_t_3 = (CYTHON_COMPILING_IN_LIMITED_API) ? PyIter_Next : __Pyx_PyObject_GetIterNextFunc(__pyx_t_1); if (unlikely(!__pyx_t_3)) __PYX_ERR(0, 79, __pyx_L1_error)
   }
   for (;;) {
     if (likely(!__pyx_t_3)) {
@@ -8245,7 +8244,7 @@ static PyObject *__pyx_gb_8normcore_14_compiled_lane_5learn_2generator(__pyx_Cor
         {
           Py_ssize_t __pyx_temp = __Pyx_PyList_GET_SIZE(__pyx_t_1);
           #if !CYTHON_ASSUME_SAFE_SIZE
-          if (unlikely((__pyx_temp < 0))) __PYX_ERR(0, 81, __pyx_L1_error)
+          if (unlikely((__pyx_temp < 0))) __PYX_ERR(0, 79, __pyx_L1_error)
           #endif
           if (__pyx_t_2 >= __pyx_temp) break;
         }
@@ -8255,7 +8254,7 @@ static PyObject *__pyx_gb_8normcore_14_compiled_lane_5learn_2generator(__pyx_Cor
         {
           Py_ssize_t __pyx_temp = __Pyx_PyTuple_GET_SIZE(__pyx_t_1);
           #if !CYTHON_ASSUME_SAFE_SIZE
-          if (unlikely((__pyx_temp < 0))) __PYX_ERR(0, 81, __pyx_L1_error)
+          if (unlikely((__pyx_temp < 0))) __PYX_ERR(0, 79, __pyx_L1_error)
           #endif
           if (__pyx_t_2 >= __pyx_temp) break;
         }
@@ -8266,13 +8265,13 @@ static PyObject *__pyx_gb_8normcore_14_compiled_lane_5learn_2generator(__pyx_Cor
         #endif
         ++__pyx_t_2;
       }
-      if (unlikely(!__pyx_t_4)) __PYX_ERR(0, 81, __pyx_L1_error)
+      if (unlikely(!__pyx_t_4)) __PYX_ERR(0, 79, __pyx_L1_error)
     } else {
       __pyx_t_4 = __pyx_t_3(__pyx_t_1);
       if (unlikely(!__pyx_t_4)) {
         PyObject* exc_type = PyErr_Occurred();
         if (exc_type) {
-          if (unlikely(!__Pyx_PyErr_GivenExceptionMatches(exc_type, PyExc_StopIteration))) __PYX_ERR(0, 81, __pyx_L1_error)
+          if (unlikely(!__Pyx_PyErr_GivenExceptionMatches(exc_type, PyExc_StopIteration))) __PYX_ERR(0, 79, __pyx_L1_error)
           PyErr_Clear();
         }
         break;
@@ -8337,7 +8336,7 @@ static PyObject *__pyx_gb_8normcore_14_compiled_lane_5learn_2generator(__pyx_Cor
   return __pyx_r;
 }
 
-/* "normcore/_compiled_lane.pyx":74
+/* "normcore/_compiled_lane.pyx":72
  * 
  * 
  * def learn(plan, tuple options):             # <<<<<<<<<<<<<<
@@ -8374,7 +8373,7 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_learn(CYTHON_UNUSED PyObjec
   int __pyx_clineno = 0;
   __Pyx_RefNannySetupContext("learn", 0);
 
-  /* "normcore/_compiled_lane.pyx":76
+  /* "normcore/_compiled_lane.pyx":74
  * def learn(plan, tuple options):
  *     """Remember the plan of a forward call that went well."""
  *     cdef Entry entry = Entry()             # <<<<<<<<<<<<<<
@@ -8387,22 +8386,22 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_learn(CYTHON_UNUSED PyObjec
     PyObject *__pyx_callargs[2] = {__pyx_t_2, NULL};
     __pyx_t_1 = __Pyx_PyObject_FastCall((PyObject*)__pyx_mstate_global->__pyx_ptype_8normcore_14_compiled_lane_Entry, __pyx_callargs+__pyx_t_3, (1-__pyx_t_3) | (__pyx_t_3*__Pyx_PY_VECTORCALL_ARGUMENTS_OFFSET));
     __Pyx_XDECREF(__pyx_t_2); __pyx_t_2 = 0;
-    if (unlikely(!__pyx_t_1)) __PYX_ERR(0, 76, __pyx_L1_error)
+    if (unlikely(!__pyx_t_1)) __PYX_ERR(0, 74, __pyx_L1_error)
     __Pyx_GOTREF((PyObject *)__pyx_t_1);
   }
   __pyx_v_entry = ((struct __pyx_obj_8normcore_14_compiled_lane_Entry *)__pyx_t_1);
   __pyx_t_1 = 0;
 
-  /* "normcore/_compiled_lane.pyx":78
+  /* "normcore/_compiled_lane.pyx":76
  *     cdef Entry entry = Entry()
  *     cdef Py_ssize_t i
  *     if not plan.in_c_order or plan.copies or not plan.size or len(plan.shape) > 8:             # <<<<<<<<<<<<<<
  *         return
  *     for option in options:
 */
-  __pyx_t_1 = __Pyx_PyObject_GetAttrStr(__pyx_v_plan, __pyx_mstate_global->__pyx_n_u_in_c_order); if (unlikely(!__pyx_t_1)) __PYX_ERR(0, 78, __pyx_L1_error)
+  __pyx_t_1 = __Pyx_PyObject_GetAttrStr(__pyx_v_plan, __pyx_mstate_global->__pyx_n_u_in_c_order); if (unlikely(!__pyx_t_1)) __PYX_ERR(0, 76, __pyx_L1_error)
   __Pyx_GOTREF(__pyx_t_1);
-  __pyx_t_5 = __Pyx_PyObject_IsTrue(__pyx_t_1); if (unlikely((__pyx_t_5 < 0))) __PYX_ERR(0, 78, __pyx_L1_error)
+  __pyx_t_5 = __Pyx_PyObject_IsTrue(__pyx_t_1); if (unlikely((__pyx_t_5 < 0))) __PYX_ERR(0, 76, __pyx_L1_error)
   __Pyx_DECREF(__pyx_t_1); __pyx_t_1 = 0;
   __pyx_t_6 = (!__pyx_t_5);
 
@@ -8415,9 +8414,9 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_learn(CYTHON_UNUSED PyObjec
 
     goto __pyx_L4_bool_binop_done;
   }
-  __pyx_t_1 = __Pyx_PyObject_GetAttrStr(__pyx_v_plan, __pyx_mstate_global->__pyx_n_u_copies); if (unlikely(!__pyx_t_1)) __PYX_ERR(0, 78, __pyx_L1_error)
+  __pyx_t_1 = __Pyx_PyObject_GetAttrStr(__pyx_v_plan, __pyx_mstate_global->__pyx_n_u_copies); if (unlikely(!__pyx_t_1)) __PYX_ERR(0, 76, __pyx_L1_error)
   __Pyx_GOTREF(__pyx_t_1);
-  __pyx_t_6 = __Pyx_PyObject_IsTrue(__pyx_t_1); if (unlikely((__pyx_t_6 < 0))) __PYX_ERR(0, 78, __pyx_L1_error)
+  __pyx_t_6 = __Pyx_PyObject_IsTrue(__pyx_t_1); if (unlikely((__pyx_t_6 < 0))) __PYX_ERR(0, 76, __pyx_L1_error)
   __Pyx_DECREF(__pyx_t_1); __pyx_t_1 = 0;
   if (!__pyx_t_6) {
 
@@ -8427,9 +8426,9 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_learn(CYTHON_UNUSED PyObjec
 
     goto __pyx_L4_bool_binop_done;
   }
-  __pyx_t_1 = __Pyx_PyObject_GetAttrStr(__pyx_v_plan, __pyx_mstate_global->__pyx_n_u_size); if (unlikely(!__pyx_t_1)) __PYX_ERR(0, 78, __pyx_L1_error)
+  __pyx_t_1 = __Pyx_PyObject_GetAttrStr(__pyx_v_plan, __pyx_mstate_global->__pyx_n_u_size); if (unlikely(!__pyx_t_1)) __PYX_ERR(0, 76, __pyx_L1_error)
   __Pyx_GOTREF(__pyx_t_1);
-  __pyx_t_6 = __Pyx_PyObject_IsTrue(__pyx_t_1); if (unlikely((__pyx_t_6 < 0))) __PYX_ERR(0, 78, __pyx_L1_error)
+  __pyx_t_6 = __Pyx_PyObject_IsTrue(__pyx_t_1); if (unlikely((__pyx_t_6 < 0))) __PYX_ERR(0, 76, __pyx_L1_error)
   __Pyx_DECREF(__pyx_t_1); __pyx_t_1 = 0;
   __pyx_t_5 = (!__pyx_t_6);
 
@@ -8442,9 +8441,9 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_learn(CYTHON_UNUSED PyObjec
 
     goto __pyx_L4_bool_binop_done;
   }
-  __pyx_t_1 = __Pyx_PyObject_GetAttrStr(__pyx_v_plan, __pyx_mstate_global->__pyx_n_u_shape); if (unlikely(!__pyx_t_1)) __PYX_ERR(0, 78, __pyx_L1_error)
+  __pyx_t_1 = __Pyx_PyObject_GetAttrStr(__pyx_v_plan, __pyx_mstate_global->__pyx_n_u_shape); if (unlikely(!__pyx_t_1)) __PYX_ERR(0, 76, __pyx_L1_error)
   __Pyx_GOTREF(__pyx_t_1);
-  __pyx_t_7 = PyObject_Length(__pyx_t_1); if (unlikely(__pyx_t_7 == ((Py_ssize_t)-1))) __PYX_ERR(0, 78, __pyx_L1_error)
+  __pyx_t_7 = PyObject_Length(__pyx_t_1); if (unlikely(__pyx_t_7 == ((Py_ssize_t)-1))) __PYX_ERR(0, 76, __pyx_L1_error)
   __Pyx_DECREF(__pyx_t_1); __pyx_t_1 = 0;
   __pyx_t_5 = (__pyx_t_7 > 8);
 
@@ -8456,7 +8455,7 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_learn(CYTHON_UNUSED PyObjec
   if (__pyx_t_4) {
 
 
-    /* "normcore/_compiled_lane.pyx":79
+    /* "normcore/_compiled_lane.pyx":77
  *     cdef Py_ssize_t i
  *     if not plan.in_c_order or plan.copies or not plan.size or len(plan.shape) > 8:
  *         return             # <<<<<<<<<<<<<<
@@ -8473,7 +8472,7 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_learn(CYTHON_UNUSED PyObjec
     }
     goto __pyx_L0;
 
-    /* "normcore/_compiled_lane.pyx":78
+    /* "normcore/_compiled_lane.pyx":76
  *     cdef Entry entry = Entry()
  *     cdef Py_ssize_t i
  *     if not plan.in_c_order or plan.copies or not plan.size or len(plan.shape) > 8:             # <<<<<<<<<<<<<<
@@ -8482,7 +8481,7 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_learn(CYTHON_UNUSED PyObjec
 */
   }
 
-  /* "normcore/_compiled_lane.pyx":80
+  /* "normcore/_compiled_lane.pyx":78
  *     if not plan.in_c_order or plan.copies or not plan.size or len(plan.shape) > 8:
  *         return
  *     for option in options:             # <<<<<<<<<<<<<<
@@ -8491,7 +8490,7 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_learn(CYTHON_UNUSED PyObjec
 */
   if (unlikely(__pyx_v_options == Py_None)) {
     PyErr_SetString(PyExc_TypeError, "\047NoneType\047 object is not iterable");
-    __PYX_ERR(0, 80, __pyx_L1_error)
+    __PYX_ERR(0, 78, __pyx_L1_error)
   }
   __pyx_t_1 = __pyx_v_options; __Pyx_INCREF(__pyx_t_1);
   __pyx_t_7 = 0;
@@ -8499,7 +8498,7 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_learn(CYTHON_UNUSED PyObjec
     {
       Py_ssize_t __pyx_temp = __Pyx_PyTuple_GET_SIZE(__pyx_t_1);
       #if !CYTHON_ASSUME_SAFE_SIZE
-      if (unlikely((__pyx_temp < 0))) __PYX_ERR(0, 80, __pyx_L1_error)
+      if (unlikely((__pyx_temp < 0))) __PYX_ERR(0, 78, __pyx_L1_error)
       #endif
       if (__pyx_t_7 >= __pyx_temp) break;
     }
@@ -8509,12 +8508,12 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_learn(CYTHON_UNUSED PyObjec
     __pyx_t_2 = __Pyx_PySequence_ITEM(__pyx_t_1, __pyx_t_7);
     #endif
     ++__pyx_t_7;
-    if (unlikely(!__pyx_t_2)) __PYX_ERR(0, 80, __pyx_L1_error)
+    if (unlikely(!__pyx_t_2)) __PYX_ERR(0, 78, __pyx_L1_error)
     __Pyx_GOTREF(__pyx_t_2);
     __Pyx_XDECREF_SET(__pyx_v_option, __pyx_t_2);
     __pyx_t_2 = 0;
 
-    /* "normcore/_compiled_lane.pyx":81
+    /* "normcore/_compiled_lane.pyx":79
  *         return
  *     for option in options:
  *         if type(option) is tuple and all(type(n) is int for n in option):             # <<<<<<<<<<<<<<
@@ -8530,12 +8529,12 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_learn(CYTHON_UNUSED PyObjec
 
       goto __pyx_L11_bool_binop_done;
     }
-    __pyx_t_2 = __pyx_pf_8normcore_14_compiled_lane_5learn_genexpr(NULL, __pyx_v_option); if (unlikely(!__pyx_t_2)) __PYX_ERR(0, 81, __pyx_L1_error)
+    __pyx_t_2 = __pyx_pf_8normcore_14_compiled_lane_5learn_genexpr(NULL, __pyx_v_option); if (unlikely(!__pyx_t_2)) __PYX_ERR(0, 79, __pyx_L1_error)
     __Pyx_GOTREF(__pyx_t_2);
-    __pyx_t_8 = __Pyx_Generator_GetInlinedResult(__pyx_t_2); if (unlikely(!__pyx_t_8)) __PYX_ERR(0, 81, __pyx_L1_error)
+    __pyx_t_8 = __Pyx_Generator_GetInlinedResult(__pyx_t_2); if (unlikely(!__pyx_t_8)) __PYX_ERR(0, 79, __pyx_L1_error)
     __Pyx_GOTREF(__pyx_t_8);
     __Pyx_DECREF(__pyx_t_2); __pyx_t_2 = 0;
-    __pyx_t_5 = __Pyx_PyObject_IsTrue(__pyx_t_8); if (unlikely((__pyx_t_5 < 0))) __PYX_ERR(0, 81, __pyx_L1_error)
+    __pyx_t_5 = __Pyx_PyObject_IsTrue(__pyx_t_8); if (unlikely((__pyx_t_5 < 0))) __PYX_ERR(0, 79, __pyx_L1_error)
     __Pyx_DECREF(__pyx_t_8); __pyx_t_8 = 0;
 
     __pyx_t_4 = __pyx_t_5;
@@ -8544,7 +8543,7 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_learn(CYTHON_UNUSED PyObjec
     if (__pyx_t_4) {
 
 
-      /* "normcore/_compiled_lane.pyx":82
+      /* "normcore/_compiled_lane.pyx":80
  *     for option in options:
  *         if type(option) is tuple and all(type(n) is int for n in option):
  *             continue             # <<<<<<<<<<<<<<
@@ -8553,7 +8552,7 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_learn(CYTHON_UNUSED PyObjec
 */
       goto __pyx_L8_continue;
 
-      /* "normcore/_compiled_lane.pyx":81
+      /* "normcore/_compiled_lane.pyx":79
  *         return
  *     for option in options:
  *         if type(option) is tuple and all(type(n) is int for n in option):             # <<<<<<<<<<<<<<
@@ -8562,7 +8561,7 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_learn(CYTHON_UNUSED PyObjec
 */
     }
 
-    /* "normcore/_compiled_lane.pyx":83
+    /* "normcore/_compiled_lane.pyx":81
  *         if type(option) is tuple and all(type(n) is int for n in option):
  *             continue
  *         if not (option is None or type(option) in (int, float, bool, str)):             # <<<<<<<<<<<<<<
@@ -8580,7 +8579,7 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_learn(CYTHON_UNUSED PyObjec
     }
     __Pyx_INCREF(((PyObject *)Py_TYPE(__pyx_v_option)));
     __pyx_t_8 = ((PyObject *)Py_TYPE(__pyx_v_option));
-    __pyx_t_6 = __Pyx_PyObject_RichCompareBool(((PyObject *)__pyx_t_8), ((PyObject *)(&PyLong_Type)), Py_EQ); if (unlikely((__pyx_t_6 < 0))) __PYX_ERR(0, 83, __pyx_L1_error)
+    __pyx_t_6 = __Pyx_PyObject_RichCompareBool(((PyObject *)__pyx_t_8), ((PyObject *)(&PyLong_Type)), Py_EQ); if (unlikely((__pyx_t_6 < 0))) __PYX_ERR(0, 81, __pyx_L1_error)
     if (!__pyx_t_6) {
 
     } else {
@@ -8589,7 +8588,7 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_learn(CYTHON_UNUSED PyObjec
 
       goto __pyx_L16_bool_binop_done;
     }
-    __pyx_t_6 = __Pyx_PyObject_RichCompareBool(((PyObject *)__pyx_t_8), ((PyObject *)(&PyFloat_Type)), Py_EQ); if (unlikely((__pyx_t_6 < 0))) __PYX_ERR(0, 83, __pyx_L1_error)
+    __pyx_t_6 = __Pyx_PyObject_RichCompareBool(((PyObject *)__pyx_t_8), ((PyObject *)(&PyFloat_Type)), Py_EQ); if (unlikely((__pyx_t_6 < 0))) __PYX_ERR(0, 81, __pyx_L1_error)
     if (!__pyx_t_6) {
 
     } else {
@@ -8598,7 +8597,7 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_learn(CYTHON_UNUSED PyObjec
 
       goto __pyx_L16_bool_binop_done;
     }
-    __pyx_t_6 = __Pyx_PyObject_RichCompareBool(((PyObject *)__pyx_t_8), ((PyObject *)(&PyBool_Type)), Py_EQ); if (unlikely((__pyx_t_6 < 0))) __PYX_ERR(0, 83, __pyx_L1_error)
+    __pyx_t_6 = __Pyx_PyObject_RichCompareBool(((PyObject *)__pyx_t_8), ((PyObject *)(&PyBool_Type)), Py_EQ); if (unlikely((__pyx_t_6 < 0))) __PYX_ERR(0, 81, __pyx_L1_error)
     if (!__pyx_t_6) {
 
     } else {
@@ -8607,7 +8606,7 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_learn(CYTHON_UNUSED PyObjec
 
       goto __pyx_L16_bool_binop_done;
     }
-    __pyx_t_6 = __Pyx_PyObject_RichCompareBool(((PyObject *)__pyx_t_8), ((PyObject *)(&PyUnicode_Type)), Py_EQ); if (unlikely((__pyx_t_6 < 0))) __PYX_ERR(0, 83, __pyx_L1_error)
+    __pyx_t_6 = __Pyx_PyObject_RichCompareBool(((PyObject *)__pyx_t_8), ((PyObject *)(&PyUnicode_Type)), Py_EQ); if (unlikely((__pyx_t_6 < 0))) __PYX_ERR(0, 81, __pyx_L1_error)
 
     __pyx_t_5 = __pyx_t_6;
 
@@ -8626,7 +8625,7 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_learn(CYTHON_UNUSED PyObjec
     if (__pyx_t_6) {
 
 
-      /* "normcore/_compiled_lane.pyx":84
+      /* "normcore/_compiled_lane.pyx":82
  *             continue
  *         if not (option is None or type(option) in (int, float, bool, str)):
  *             return             # <<<<<<<<<<<<<<
@@ -8644,7 +8643,7 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_learn(CYTHON_UNUSED PyObjec
       __Pyx_DECREF(__pyx_t_1); __pyx_t_1 = 0;
       goto __pyx_L0;
 
-      /* "normcore/_compiled_lane.pyx":83
+      /* "normcore/_compiled_lane.pyx":81
  *         if type(option) is tuple and all(type(n) is int for n in option):
  *             continue
  *         if not (option is None or type(option) in (int, float, bool, str)):             # <<<<<<<<<<<<<<
@@ -8653,7 +8652,7 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_learn(CYTHON_UNUSED PyObjec
 */
     }
 
-    /* "normcore/_compiled_lane.pyx":80
+    /* "normcore/_compiled_lane.pyx":78
  *     if not plan.in_c_order or plan.copies or not plan.size or len(plan.shape) > 8:
  *         return
  *     for option in options:             # <<<<<<<<<<<<<<
@@ -8664,7 +8663,7 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_learn(CYTHON_UNUSED PyObjec
   }
   __Pyx_DECREF(__pyx_t_1); __pyx_t_1 = 0;
 
-  /* "normcore/_compiled_lane.pyx":85
+  /* "normcore/_compiled_lane.pyx":83
  *         if not (option is None or type(option) in (int, float, bool, str)):
  *             return
  *     for known in entries:             # <<<<<<<<<<<<<<
@@ -8673,7 +8672,7 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_learn(CYTHON_UNUSED PyObjec
 */
   if (unlikely(__pyx_v_8normcore_14_compiled_lane_entries == Py_None)) {
     PyErr_SetString(PyExc_TypeError, "\047NoneType\047 object is not iterable");
-    __PYX_ERR(0, 85, __pyx_L1_error)
+    __PYX_ERR(0, 83, __pyx_L1_error)
   }
   __pyx_t_1 = __pyx_v_8normcore_14_compiled_lane_entries; __Pyx_INCREF(__pyx_t_1);
   __pyx_t_7 = 0;
@@ -8681,18 +8680,18 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_learn(CYTHON_UNUSED PyObjec
     {
       Py_ssize_t __pyx_temp = __Pyx_PyList_GET_SIZE(__pyx_t_1);
       #if !CYTHON_ASSUME_SAFE_SIZE
-      if (unlikely((__pyx_temp < 0))) __PYX_ERR(0, 85, __pyx_L1_error)
+      if (unlikely((__pyx_temp < 0))) __PYX_ERR(0, 83, __pyx_L1_error)
       #endif
       if (__pyx_t_7 >= __pyx_temp) break;
     }
     __pyx_t_8 = __Pyx_PyList_GET_ITEM_REF(__pyx_t_1, __pyx_t_7, __Pyx_ReferenceSharing_OwnStrongReference);
     ++__pyx_t_7;
-    if (unlikely(!__pyx_t_8)) __PYX_ERR(0, 85, __pyx_L1_error)
+    if (unlikely(!__pyx_t_8)) __PYX_ERR(0, 83, __pyx_L1_error)
     __Pyx_GOTREF(__pyx_t_8);
     __Pyx_XDECREF_SET(__pyx_v_known, __pyx_t_8);
     __pyx_t_8 = 0;
 
-    /* "normcore/_compiled_lane.pyx":86
+    /* "normcore/_compiled_lane.pyx":84
  *             return
  *     for known in entries:
  *         if (<Entry>known).plan is plan and same_options((<Entry>known).options, options):             # <<<<<<<<<<<<<<
@@ -8710,7 +8709,7 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_learn(CYTHON_UNUSED PyObjec
     }
     __pyx_t_8 = ((struct __pyx_obj_8normcore_14_compiled_lane_Entry *)__pyx_v_known)->options;
     __Pyx_INCREF(__pyx_t_8);
-    __pyx_t_4 = __pyx_f_8normcore_14_compiled_lane_same_options(((PyObject*)__pyx_t_8), __pyx_v_options); if (unlikely(__pyx_t_4 == ((int)-1))) __PYX_ERR(0, 86, __pyx_L1_error)
+    __pyx_t_4 = __pyx_f_8normcore_14_compiled_lane_same_options(((PyObject*)__pyx_t_8), __pyx_v_options); if (unlikely(__pyx_t_4 == ((int)-1))) __PYX_ERR(0, 84, __pyx_L1_error)
     __Pyx_DECREF(__pyx_t_8); __pyx_t_8 = 0;
 
     __pyx_t_6 = __pyx_t_4;
@@ -8719,7 +8718,7 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_learn(CYTHON_UNUSED PyObjec
     if (__pyx_t_6) {
 
 
-      /* "normcore/_compiled_lane.pyx":87
+      /* "normcore/_compiled_lane.pyx":85
  *     for known in entries:
  *         if (<Entry>known).plan is plan and same_options((<Entry>known).options, options):
  *             return             # <<<<<<<<<<<<<<
@@ -8737,7 +8736,7 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_learn(CYTHON_UNUSED PyObjec
       __Pyx_DECREF(__pyx_t_1); __pyx_t_1 = 0;
       goto __pyx_L0;
 
-      /* "normcore/_compiled_lane.pyx":86
+      /* "normcore/_compiled_lane.pyx":84
  *             return
  *     for known in entries:
  *         if (<Entry>known).plan is plan and same_options((<Entry>known).options, options):             # <<<<<<<<<<<<<<
@@ -8746,7 +8745,7 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_learn(CYTHON_UNUSED PyObjec
 */
     }
 
-    /* "normcore/_compiled_lane.pyx":85
+    /* "normcore/_compiled_lane.pyx":83
  *         if not (option is None or type(option) in (int, float, bool, str)):
  *             return
  *     for known in entries:             # <<<<<<<<<<<<<<
@@ -8756,7 +8755,7 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_learn(CYTHON_UNUSED PyObjec
   }
   __Pyx_DECREF(__pyx_t_1); __pyx_t_1 = 0;
 
-  /* "normcore/_compiled_lane.pyx":88
+  /* "normcore/_compiled_lane.pyx":86
  *         if (<Entry>known).plan is plan and same_options((<Entry>known).options, options):
  *             return
  *     entry.plan, entry.op, entry.options = plan, plan.op, options             # <<<<<<<<<<<<<<
@@ -8765,9 +8764,9 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_learn(CYTHON_UNUSED PyObjec
 */
   __pyx_t_1 = __pyx_v_plan;
   __Pyx_INCREF(__pyx_t_1);
-  __pyx_t_8 = __Pyx_PyObject_GetAttrStr(__pyx_v_plan, __pyx_mstate_global->__pyx_n_u_op); if (unlikely(!__pyx_t_8)) __PYX_ERR(0, 88, __pyx_L1_error)
+  __pyx_t_8 = __Pyx_PyObject_GetAttrStr(__pyx_v_plan, __pyx_mstate_global->__pyx_n_u_op); if (unlikely(!__pyx_t_8)) __PYX_ERR(0, 86, __pyx_L1_error)
   __Pyx_GOTREF(__pyx_t_8);
-  if (!(likely(PyUnicode_CheckExact(__pyx_t_8))||((__pyx_t_8) == Py_None) || __Pyx_RaiseUnexpectedTypeError("str", __pyx_t_8))) __PYX_ERR(0, 88, __pyx_L1_error)
+  if (!(likely(PyUnicode_CheckExact(__pyx_t_8))||((__pyx_t_8) == Py_None) || __Pyx_RaiseUnexpectedTypeError("str", __pyx_t_8))) __PYX_ERR(0, 86, __pyx_L1_error)
   __pyx_t_2 = __pyx_v_options;
   __Pyx_INCREF(__pyx_t_2);
   __Pyx_GIVEREF(__pyx_t_1);
@@ -8783,23 +8782,23 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_learn(CYTHON_UNUSED PyObjec
   __Pyx_DECREF_SET(__pyx_v_entry->options, ((PyObject*)__pyx_t_2));
   __pyx_t_2 = 0;
 
-  /* "normcore/_compiled_lane.pyx":89
+  /* "normcore/_compiled_lane.pyx":87
  *             return
  *     entry.plan, entry.op, entry.options = plan, plan.op, options
  *     entry.kind = plan.dtype.num             # <<<<<<<<<<<<<<
  *     entry.storage = storage_of_kind(entry.kind)
  *     if entry.storage < 0:
 */
-  __pyx_t_2 = __Pyx_PyObject_GetAttrStr(__pyx_v_plan, __pyx_mstate_global->__pyx_n_u_dtype); if (unlikely(!__pyx_t_2)) __PYX_ERR(0, 89, __pyx_L1_error)
+  __pyx_t_2 = __Pyx_PyObject_GetAttrStr(__pyx_v_plan, __pyx_mstate_global->__pyx_n_u_dtype); if (unlikely(!__pyx_t_2)) __PYX_ERR(0, 87, __pyx_L1_error)
   __Pyx_GOTREF(__pyx_t_2);
-  __pyx_t_8 = __Pyx_PyObject_GetAttrStr(__pyx_t_2, __pyx_mstate_global->__pyx_n_u_num); if (unlikely(!__pyx_t_8)) __PYX_ERR(0, 89, __pyx_L1_error)
+  __pyx_t_8 = __Pyx_PyObject_GetAttrStr(__pyx_t_2, __pyx_mstate_global->__pyx_n_u_num); if (unlikely(!__pyx_t_8)) __PYX_ERR(0, 87, __pyx_L1_error)
   __Pyx_GOTREF(__pyx_t_8);
   __Pyx_DECREF(__pyx_t_2); __pyx_t_2 = 0;
-  __pyx_t_9 = __Pyx_PyLong_As_int(__pyx_t_8); if (unlikely((__pyx_t_9 == (int)-1) && PyErr_Occurred())) __PYX_ERR(0, 89, __pyx_L1_error)
+  __pyx_t_9 = __Pyx_PyLong_As_int(__pyx_t_8); if (unlikely((__pyx_t_9 == (int)-1) && PyErr_Occurred())) __PYX_ERR(0, 87, __pyx_L1_error)
   __Pyx_DECREF(__pyx_t_8); __pyx_t_8 = 0;
   __pyx_v_entry->kind = __pyx_t_9;
 
-  /* "normcore/_compiled_lane.pyx":90
+  /* "normcore/_compiled_lane.pyx":88
  *     entry.plan, entry.op, entry.options = plan, plan.op, options
  *     entry.kind = plan.dtype.num
  *     entry.storage = storage_of_kind(entry.kind)             # <<<<<<<<<<<<<<
@@ -8808,7 +8807,7 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_learn(CYTHON_UNUSED PyObjec
 */
   __pyx_v_entry->storage = __pyx_f_8normcore_14_compiled_lane_storage_of_kind(__pyx_v_entry->kind);
 
-  /* "normcore/_compiled_lane.pyx":91
+  /* "normcore/_compiled_lane.pyx":89
  *     entry.kind = plan.dtype.num
  *     entry.storage = storage_of_kind(entry.kind)
  *     if entry.storage < 0:             # <<<<<<<<<<<<<<
@@ -8820,7 +8819,7 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_learn(CYTHON_UNUSED PyObjec
   if (__pyx_t_6) {
 
 
-    /* "normcore/_compiled_lane.pyx":92
+    /* "normcore/_compiled_lane.pyx":90
  *     entry.storage = storage_of_kind(entry.kind)
  *     if entry.storage < 0:
  *         return             # <<<<<<<<<<<<<<
@@ -8837,7 +8836,7 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_learn(CYTHON_UNUSED PyObjec
     }
     goto __pyx_L0;
 
-    /* "normcore/_compiled_lane.pyx":91
+    /* "normcore/_compiled_lane.pyx":89
  *     entry.kind = plan.dtype.num
  *     entry.storage = storage_of_kind(entry.kind)
  *     if entry.storage < 0:             # <<<<<<<<<<<<<<
@@ -8846,20 +8845,20 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_learn(CYTHON_UNUSED PyObjec
 */
   }
 
-  /* "normcore/_compiled_lane.pyx":93
+  /* "normcore/_compiled_lane.pyx":91
  *     if entry.storage < 0:
  *         return
  *     entry.ndim = len(plan.shape)             # <<<<<<<<<<<<<<
  *     for i in range(entry.ndim):
  *         entry.shape[i] = plan.shape[i]
 */
-  __pyx_t_8 = __Pyx_PyObject_GetAttrStr(__pyx_v_plan, __pyx_mstate_global->__pyx_n_u_shape); if (unlikely(!__pyx_t_8)) __PYX_ERR(0, 93, __pyx_L1_error)
+  __pyx_t_8 = __Pyx_PyObject_GetAttrStr(__pyx_v_plan, __pyx_mstate_global->__pyx_n_u_shape); if (unlikely(!__pyx_t_8)) __PYX_ERR(0, 91, __pyx_L1_error)
   __Pyx_GOTREF(__pyx_t_8);
-  __pyx_t_7 = PyObject_Length(__pyx_t_8); if (unlikely(__pyx_t_7 == ((Py_ssize_t)-1))) __PYX_ERR(0, 93, __pyx_L1_error)
+  __pyx_t_7 = PyObject_Length(__pyx_t_8); if (unlikely(__pyx_t_7 == ((Py_ssize_t)-1))) __PYX_ERR(0, 91, __pyx_L1_error)
   __Pyx_DECREF(__pyx_t_8); __pyx_t_8 = 0;
   __pyx_v_entry->ndim = __pyx_t_7;
 
-  /* "normcore/_compiled_lane.pyx":94
+  /* "normcore/_compiled_lane.pyx":92
  *         return
  *     entry.ndim = len(plan.shape)
  *     for i in range(entry.ndim):             # <<<<<<<<<<<<<<
@@ -8873,39 +8872,39 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_learn(CYTHON_UNUSED PyObjec
   for (__pyx_t_7 = 0; __pyx_t_7 < __pyx_t_10; __pyx_t_7+=1) {
     __pyx_v_i = __pyx_t_7;
 
-    /* "normcore/_compiled_lane.pyx":95
+    /* "normcore/_compiled_lane.pyx":93
  *     entry.ndim = len(plan.shape)
  *     for i in range(entry.ndim):
  *         entry.shape[i] = plan.shape[i]             # <<<<<<<<<<<<<<
  *     entry.parameter_axes = len(plan.parameter_shape)
  *     for i in range(3):
 */
-    __pyx_t_8 = __Pyx_PyObject_GetAttrStr(__pyx_v_plan, __pyx_mstate_global->__pyx_n_u_shape); if (unlikely(!__pyx_t_8)) __PYX_ERR(0, 95, __pyx_L1_error)
+    __pyx_t_8 = __Pyx_PyObject_GetAttrStr(__pyx_v_plan, __pyx_mstate_global->__pyx_n_u_shape); if (unlikely(!__pyx_t_8)) __PYX_ERR(0, 93, __pyx_L1_error)
     __Pyx_GOTREF(__pyx_t_8);
-    __pyx_t_2 = __Pyx_GetItemInt(__pyx_t_8, __pyx_v_i, Py_ssize_t, 1, PyLong_FromSsize_t, 0, 0, 1, __Pyx_ReferenceSharing_OwnStrongReference); if (unlikely(!__pyx_t_2)) __PYX_ERR(0, 95, __pyx_L1_error)
+    __pyx_t_2 = __Pyx_GetItemInt(__pyx_t_8, __pyx_v_i, Py_ssize_t, 1, PyLong_FromSsize_t, 0, 0, 1, __Pyx_ReferenceSharing_OwnStrongReference); if (unlikely(!__pyx_t_2)) __PYX_ERR(0, 93, __pyx_L1_error)
     __Pyx_GOTREF(__pyx_t_2);
     __Pyx_DECREF(__pyx_t_8); __pyx_t_8 = 0;
-    __pyx_t_11 = __Pyx_PyLong_As_npy_intp(__pyx_t_2); if (unlikely((__pyx_t_11 == ((npy_intp)-1)) && PyErr_Occurred())) __PYX_ERR(0, 95, __pyx_L1_error)
+    __pyx_t_11 = __Pyx_PyLong_As_npy_intp(__pyx_t_2); if (unlikely((__pyx_t_11 == ((npy_intp)-1)) && PyErr_Occurred())) __PYX_ERR(0, 93, __pyx_L1_error)
     __Pyx_DECREF(__pyx_t_2); __pyx_t_2 = 0;
     (__pyx_v_entry->shape[__pyx_v_i]) = __pyx_t_11;
 
   }
 
 
-  /* "normcore/_compiled_lane.pyx":96
+  /* "normcore/_compiled_lane.pyx":94
  *     for i in range(entry.ndim):
  *         entry.shape[i] = plan.shape[i]
  *     entry.parameter_axes = len(plan.parameter_shape)             # <<<<<<<<<<<<<<
  *     for i in range(3):
  *         entry.sizes[i] = plan.sizes[i]
 */
-  __pyx_t_2 = __Pyx_PyObject_GetAttrStr(__pyx_v_plan, __pyx_mstate_global->__pyx_n_u_parameter_shape); if (unlikely(!__pyx_t_2)) __PYX_ERR(0, 96, __pyx_L1_error)
+  __pyx_t_2 = __Pyx_PyObject_GetAttrStr(__pyx_v_plan, __pyx_mstate_global->__pyx_n_u_parameter_shape); if (unlikely(!__pyx_t_2)) __PYX_ERR(0, 94, __pyx_L1_error)
   __Pyx_GOTREF(__pyx_t_2);
-  __pyx_t_7 = PyObject_Length(__pyx_t_2); if (unlikely(__pyx_t_7 == ((Py_ssize_t)-1))) __PYX_ERR(0, 96, __pyx_L1_error)
+  __pyx_t_7 = PyObject_Length(__pyx_t_2); if (unlikely(__pyx_t_7 == ((Py_ssize_t)-1))) __PYX_ERR(0, 94, __pyx_L1_error)
   __Pyx_DECREF(__pyx_t_2); __pyx_t_2 = 0;
   __pyx_v_entry->parameter_axes = __pyx_t_7;
 
-  /* "normcore/_compiled_lane.pyx":97
+  /* "normcore/_compiled_lane.pyx":95
  *         entry.shape[i] = plan.shape[i]
  *     entry.parameter_axes = len(plan.parameter_shape)
  *     for i in range(3):             # <<<<<<<<<<<<<<
@@ -8915,38 +8914,38 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_learn(CYTHON_UNUSED PyObjec
   for (__pyx_t_7 = 0; __pyx_t_7 < 3; __pyx_t_7+=1) {
     __pyx_v_i = __pyx_t_7;
 
-    /* "normcore/_compiled_lane.pyx":98
+    /* "normcore/_compiled_lane.pyx":96
  *     entry.parameter_axes = len(plan.parameter_shape)
  *     for i in range(3):
  *         entry.sizes[i] = plan.sizes[i]             # <<<<<<<<<<<<<<
  *     entry.groups = plan.groups
  *     entry.parameters = 1
 */
-    __pyx_t_2 = __Pyx_PyObject_GetAttrStr(__pyx_v_plan, __pyx_mstate_global->__pyx_n_u_sizes); if (unlikely(!__pyx_t_2)) __PYX_ERR(0, 98, __pyx_L1_error)
+    __pyx_t_2 = __Pyx_PyObject_GetAttrStr(__pyx_v_plan, __pyx_mstate_global->__pyx_n_u_sizes); if (unlikely(!__pyx_t_2)) __PYX_ERR(0, 96, __pyx_L1_error)
     __Pyx_GOTREF(__pyx_t_2);
-    __pyx_t_8 = __Pyx_GetItemInt(__pyx_t_2, __pyx_v_i, Py_ssize_t, 1, PyLong_FromSsize_t, 0, 0, 1, __Pyx_ReferenceSharing_OwnStrongReference); if (unlikely(!__pyx_t_8)) __PYX_ERR(0, 98, __pyx_L1_error)
+    __pyx_t_8 = __Pyx_GetItemInt(__pyx_t_2, __pyx_v_i, Py_ssize_t, 1, PyLong_FromSsize_t, 0, 0, 1, __Pyx_ReferenceSharing_OwnStrongReference); if (unlikely(!__pyx_t_8)) __PYX_ERR(0, 96, __pyx_L1_error)
     __Pyx_GOTREF(__pyx_t_8);
     __Pyx_DECREF(__pyx_t_2); __pyx_t_2 = 0;
-    __pyx_t_12 = __Pyx_PyIndex_AsSsize_t(__pyx_t_8); if (unlikely((__pyx_t_12 == (Py_ssize_t)-1) && PyErr_Occurred())) __PYX_ERR(0, 98, __pyx_L1_error)
+    __pyx_t_12 = __Pyx_PyIndex_AsSsize_t(__pyx_t_8); if (unlikely((__pyx_t_12 == (Py_ssize_t)-1) && PyErr_Occurred())) __PYX_ERR(0, 96, __pyx_L1_error)
     __Pyx_DECREF(__pyx_t_8); __pyx_t_8 = 0;
     (__pyx_v_entry->sizes[__pyx_v_i]) = __pyx_t_12;
 
   }
 
-  /* "normcore/_compiled_lane.pyx":99
+  /* "normcore/_compiled_lane.pyx":97
  *     for i in range(3):
  *         entry.sizes[i] = plan.sizes[i]
  *     entry.groups = plan.groups             # <<<<<<<<<<<<<<
  *     entry.parameters = 1
  *     for i in plan.parameter_shape:
 */
-  __pyx_t_8 = __Pyx_PyObject_GetAttrStr(__pyx_v_plan, __pyx_mstate_global->__pyx_n_u_groups); if (unlikely(!__pyx_t_8)) __PYX_ERR(0, 99, __pyx_L1_error)
+  __pyx_t_8 = __Pyx_PyObject_GetAttrStr(__pyx_v_plan, __pyx_mstate_global->__pyx_n_u_groups); if (unlikely(!__pyx_t_8)) __PYX_ERR(0, 97, __pyx_L1_error)
   __Pyx_GOTREF(__pyx_t_8);
-  __pyx_t_7 = __Pyx_PyIndex_AsSsize_t(__pyx_t_8); if (unlikely((__pyx_t_7 == (Py_ssize_t)-1) && PyErr_Occurred())) __PYX_ERR(0, 99, __pyx_L1_error)
+  __pyx_t_7 = __Pyx_PyIndex_AsSsize_t(__pyx_t_8); if (unlikely((__pyx_t_7 == (Py_ssize_t)-1) && PyErr_Occurred())) __PYX_ERR(0, 97, __pyx_L1_error)
   __Pyx_DECREF(__pyx_t_8); __pyx_t_8 = 0;
   __pyx_v_entry->groups = __pyx_t_7;
 
-  /* "normcore/_compiled_lane.pyx":100
+  /* "normcore/_compiled_lane.pyx":98
  *         entry.sizes[i] = plan.sizes[i]
  *     entry.groups = plan.groups
  *     entry.parameters = 1             # <<<<<<<<<<<<<<
@@ -8955,23 +8954,23 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_learn(CYTHON_UNUSED PyObjec
 */
   __pyx_v_entry->parameters = 1;
 
-  /* "normcore/_compiled_lane.pyx":101
+  /* "normcore/_compiled_lane.pyx":99
  *     entry.groups = plan.groups
  *     entry.parameters = 1
  *     for i in plan.parameter_shape:             # <<<<<<<<<<<<<<
  *         entry.parameters *= i
  *     entry.rows, entry.training, entry.centred = plan.walk == "rows", plan.training, plan.centred
 */
-  __pyx_t_8 = __Pyx_PyObject_GetAttrStr(__pyx_v_plan, __pyx_mstate_global->__pyx_n_u_parameter_shape); if (unlikely(!__pyx_t_8)) __PYX_ERR(0, 101, __pyx_L1_error)
+  __pyx_t_8 = __Pyx_PyObject_GetAttrStr(__pyx_v_plan, __pyx_mstate_global->__pyx_n_u_parameter_shape); if (unlikely(!__pyx_t_8)) __PYX_ERR(0, 99, __pyx_L1_error)
   __Pyx_GOTREF(__pyx_t_8);
   if (likely(PyList_CheckExact(__pyx_t_8)) || PyTuple_CheckExact(__pyx_t_8)) {
     __pyx_t_2 = __pyx_t_8; __Pyx_INCREF(__pyx_t_2);
     __pyx_t_7 = 0;
     __pyx_t_13 = NULL;
   } else {
-    __pyx_t_7 = -1; __pyx_t_2 = PyObject_GetIter(__pyx_t_8); if (unlikely(!__pyx_t_2)) __PYX_ERR(0, 101, __pyx_L1_error)
+    __pyx_t_7 = -1; __pyx_t_2 = PyObject_GetIter(__pyx_t_8); if (unlikely(!__pyx_t_2)) __PYX_ERR(0, 99, __pyx_L1_error)
     __Pyx_GOTREF(__pyx_t_2);
-    __pyx_t_13 = (CYTHON_COMPILING_IN_LIMITED_API) ? PyIter_Next : __Pyx_PyObject_GetIterNextFunc(__pyx_t_2); if (unlikely(!__pyx_t_13)) __PYX_ERR(0, 101, __pyx_L1_error)
+    __pyx_t_13 = (CYTHON_COMPILING_IN_LIMITED_API) ? PyIter_Next : __Pyx_PyObject_GetIterNextFunc(__pyx_t_2); if (unlikely(!__pyx_t_13)) __PYX_ERR(0, 99, __pyx_L1_error)
   }
   __Pyx_DECREF(__pyx_t_8); __pyx_t_8 = 0;
   for (;;) {
@@ -8980,7 +8979,7 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_learn(CYTHON_UNUSED PyObjec
         {
           Py_ssize_t __pyx_temp = __Pyx_PyList_GET_SIZE(__pyx_t_2);
           #if !CYTHON_ASSUME_SAFE_SIZE
-          if (unlikely((__pyx_temp < 0))) __PYX_ERR(0, 101, __pyx_L1_error)
+          if (unlikely((__pyx_temp < 0))) __PYX_ERR(0, 99, __pyx_L1_error)
           #endif
           if (__pyx_t_7 >= __pyx_temp) break;
         }
@@ -8990,7 +8989,7 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_learn(CYTHON_UNUSED PyObjec
         {
           Py_ssize_t __pyx_temp = __Pyx_PyTuple_GET_SIZE(__pyx_t_2);
           #if !CYTHON_ASSUME_SAFE_SIZE
-          if (unlikely((__pyx_temp < 0))) __PYX_ERR(0, 101, __pyx_L1_error)
+          if (unlikely((__pyx_temp < 0))) __PYX_ERR(0, 99, __pyx_L1_error)
           #endif
           if (__pyx_t_7 >= __pyx_temp) break;
         }
@@ -9001,24 +9000,24 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_learn(CYTHON_UNUSED PyObjec
         #endif
         ++__pyx_t_7;
       }
-      if (unlikely(!__pyx_t_8)) __PYX_ERR(0, 101, __pyx_L1_error)
+      if (unlikely(!__pyx_t_8)) __PYX_ERR(0, 99, __pyx_L1_error)
     } else {
       __pyx_t_8 = __pyx_t_13(__pyx_t_2);
       if (unlikely(!__pyx_t_8)) {
         PyObject* exc_type = PyErr_Occurred();
         if (exc_type) {
-          if (unlikely(!__Pyx_PyErr_GivenExceptionMatches(exc_type, PyExc_StopIteration))) __PYX_ERR(0, 101, __pyx_L1_error)
+          if (unlikely(!__Pyx_PyErr_GivenExceptionMatches(exc_type, PyExc_StopIteration))) __PYX_ERR(0, 99, __pyx_L1_error)
           PyErr_Clear();
         }
         break;
       }
     }
     __Pyx_GOTREF(__pyx_t_8);
-    __pyx_t_12 = __Pyx_PyIndex_AsSsize_t(__pyx_t_8); if (unlikely((__pyx_t_12 == (Py_ssize_t)-1) && PyErr_Occurred())) __PYX_ERR(0, 101, __pyx_L1_error)
+    __pyx_t_12 = __Pyx_PyIndex_AsSsize_t(__pyx_t_8); if (unlikely((__pyx_t_12 == (Py_ssize_t)-1) && PyErr_Occurred())) __PYX_ERR(0, 99, __pyx_L1_error)
     __Pyx_DECREF(__pyx_t_8); __pyx_t_8 = 0;
     __pyx_v_i = __pyx_t_12;
 
-    /* "normcore/_compiled_lane.pyx":102
+    /* "normcore/_compiled_lane.pyx":100
  *     entry.parameters = 1
  *     for i in plan.parameter_shape:
  *         entry.parameters *= i             # <<<<<<<<<<<<<<
@@ -9027,7 +9026,7 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_learn(CYTHON_UNUSED PyObjec
 */
     __pyx_v_entry->parameters = (__pyx_v_entry->parameters * __pyx_v_i);
 
-    /* "normcore/_compiled_lane.pyx":101
+    /* "normcore/_compiled_lane.pyx":99
  *     entry.groups = plan.groups
  *     entry.parameters = 1
  *     for i in plan.parameter_shape:             # <<<<<<<<<<<<<<
@@ -9037,78 +9036,78 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_learn(CYTHON_UNUSED PyObjec
   }
   __Pyx_DECREF(__pyx_t_2); __pyx_t_2 = 0;
 
-  /* "normcore/_compiled_lane.pyx":103
+  /* "normcore/_compiled_lane.pyx":101
  *     for i in plan.parameter_shape:
  *         entry.parameters *= i
  *     entry.rows, entry.training, entry.centred = plan.walk == "rows", plan.training, plan.centred             # <<<<<<<<<<<<<<
  *     entry.eps, entry.momentum, entry.activation = plan.eps, plan.momentum, plan.activation
  *     entry.unbiased = plan.group_size / (plan.group_size - 1.0) if plan.group_size > 1 else 1.0
 */
-  __pyx_t_2 = __Pyx_PyObject_GetAttrStr(__pyx_v_plan, __pyx_mstate_global->__pyx_n_u_walk); if (unlikely(!__pyx_t_2)) __PYX_ERR(0, 103, __pyx_L1_error)
+  __pyx_t_2 = __Pyx_PyObject_GetAttrStr(__pyx_v_plan, __pyx_mstate_global->__pyx_n_u_walk); if (unlikely(!__pyx_t_2)) __PYX_ERR(0, 101, __pyx_L1_error)
   __Pyx_GOTREF(__pyx_t_2);
-  __pyx_t_8 = __Pyx_PyObject_CompareEq_object_str(__pyx_t_2, __pyx_mstate_global->__pyx_n_u_rows, Py_EQ); __Pyx_XGOTREF(__pyx_t_8); if (unlikely(!__pyx_t_8)) __PYX_ERR(0, 103, __pyx_L1_error)
+  __pyx_t_8 = __Pyx_PyObject_CompareEq_object_str(__pyx_t_2, __pyx_mstate_global->__pyx_n_u_rows, Py_EQ); __Pyx_XGOTREF(__pyx_t_8); if (unlikely(!__pyx_t_8)) __PYX_ERR(0, 101, __pyx_L1_error)
   __Pyx_DECREF(__pyx_t_2); __pyx_t_2 = 0;
-  __pyx_t_6 = __Pyx_PyObject_IsTrue(__pyx_t_8); if (unlikely((__pyx_t_6 == (int)-1) && PyErr_Occurred())) __PYX_ERR(0, 103, __pyx_L1_error)
+  __pyx_t_6 = __Pyx_PyObject_IsTrue(__pyx_t_8); if (unlikely((__pyx_t_6 == (int)-1) && PyErr_Occurred())) __PYX_ERR(0, 101, __pyx_L1_error)
   __Pyx_DECREF(__pyx_t_8); __pyx_t_8 = 0;
-  __pyx_t_8 = __Pyx_PyObject_GetAttrStr(__pyx_v_plan, __pyx_mstate_global->__pyx_n_u_training); if (unlikely(!__pyx_t_8)) __PYX_ERR(0, 103, __pyx_L1_error)
+  __pyx_t_8 = __Pyx_PyObject_GetAttrStr(__pyx_v_plan, __pyx_mstate_global->__pyx_n_u_training); if (unlikely(!__pyx_t_8)) __PYX_ERR(0, 101, __pyx_L1_error)
   __Pyx_GOTREF(__pyx_t_8);
-  __pyx_t_4 = __Pyx_PyObject_IsTrue(__pyx_t_8); if (unlikely((__pyx_t_4 == (int)-1) && PyErr_Occurred())) __PYX_ERR(0, 103, __pyx_L1_error)
+  __pyx_t_4 = __Pyx_PyObject_IsTrue(__pyx_t_8); if (unlikely((__pyx_t_4 == (int)-1) && PyErr_Occurred())) __PYX_ERR(0, 101, __pyx_L1_error)
   __Pyx_DECREF(__pyx_t_8); __pyx_t_8 = 0;
-  __pyx_t_8 = __Pyx_PyObject_GetAttrStr(__pyx_v_plan, __pyx_mstate_global->__pyx_n_u_centred); if (unlikely(!__pyx_t_8)) __PYX_ERR(0, 103, __pyx_L1_error)
+  __pyx_t_8 = __Pyx_PyObject_GetAttrStr(__pyx_v_plan, __pyx_mstate_global->__pyx_n_u_centred); if (unlikely(!__pyx_t_8)) __PYX_ERR(0, 101, __pyx_L1_error)
   __Pyx_GOTREF(__pyx_t_8);
-  __pyx_t_5 = __Pyx_PyObject_IsTrue(__pyx_t_8); if (unlikely((__pyx_t_5 == (int)-1) && PyErr_Occurred())) __PYX_ERR(0, 103, __pyx_L1_error)
+  __pyx_t_5 = __Pyx_PyObject_IsTrue(__pyx_t_8); if (unlikely((__pyx_t_5 == (int)-1) && PyErr_Occurred())) __PYX_ERR(0, 101, __pyx_L1_error)
   __Pyx_DECREF(__pyx_t_8); __pyx_t_8 = 0;
   __pyx_v_entry->rows = __pyx_t_6;
   __pyx_v_entry->training = __pyx_t_4;
   __pyx_v_entry->centred = __pyx_t_5;
 
-  /* "normcore/_compiled_lane.pyx":104
+  /* "normcore/_compiled_lane.pyx":102
  *         entry.parameters *= i
  *     entry.rows, entry.training, entry.centred = plan.walk == "rows", plan.training, plan.centred
  *     entry.eps, entry.momentum, entry.activation = plan.eps, plan.momentum, plan.activation             # <<<<<<<<<<<<<<
  *     entry.unbiased = plan.group_size / (plan.group_size - 1.0) if plan.group_size > 1 else 1.0
  *     entries.insert(0, entry)
 */
-  __pyx_t_8 = __Pyx_PyObject_GetAttrStr(__pyx_v_plan, __pyx_mstate_global->__pyx_n_u_eps); if (unlikely(!__pyx_t_8)) __PYX_ERR(0, 104, __pyx_L1_error)
+  __pyx_t_8 = __Pyx_PyObject_GetAttrStr(__pyx_v_plan, __pyx_mstate_global->__pyx_n_u_eps); if (unlikely(!__pyx_t_8)) __PYX_ERR(0, 102, __pyx_L1_error)
   __Pyx_GOTREF(__pyx_t_8);
-  __pyx_t_14 = __Pyx_PyFloat_AsDouble(__pyx_t_8); if (unlikely((__pyx_t_14 == (double)-1) && PyErr_Occurred())) __PYX_ERR(0, 104, __pyx_L1_error)
+  __pyx_t_14 = __Pyx_PyFloat_AsDouble(__pyx_t_8); if (unlikely((__pyx_t_14 == (double)-1) && PyErr_Occurred())) __PYX_ERR(0, 102, __pyx_L1_error)
   __Pyx_DECREF(__pyx_t_8); __pyx_t_8 = 0;
-  __pyx_t_8 = __Pyx_PyObject_GetAttrStr(__pyx_v_plan, __pyx_mstate_global->__pyx_n_u_momentum); if (unlikely(!__pyx_t_8)) __PYX_ERR(0, 104, __pyx_L1_error)
+  __pyx_t_8 = __Pyx_PyObject_GetAttrStr(__pyx_v_plan, __pyx_mstate_global->__pyx_n_u_momentum); if (unlikely(!__pyx_t_8)) __PYX_ERR(0, 102, __pyx_L1_error)
   __Pyx_GOTREF(__pyx_t_8);
-  __pyx_t_15 = __Pyx_PyFloat_AsDouble(__pyx_t_8); if (unlikely((__pyx_t_15 == (double)-1) && PyErr_Occurred())) __PYX_ERR(0, 104, __pyx_L1_error)
+  __pyx_t_15 = __Pyx_PyFloat_AsDouble(__pyx_t_8); if (unlikely((__pyx_t_15 == (double)-1) && PyErr_Occurred())) __PYX_ERR(0, 102, __pyx_L1_error)
   __Pyx_DECREF(__pyx_t_8); __pyx_t_8 = 0;
-  __pyx_t_8 = __Pyx_PyObject_GetAttrStr(__pyx_v_plan, __pyx_mstate_global->__pyx_n_u_activation); if (unlikely(!__pyx_t_8)) __PYX_ERR(0, 104, __pyx_L1_error)
+  __pyx_t_8 = __Pyx_PyObject_GetAttrStr(__pyx_v_plan, __pyx_mstate_global->__pyx_n_u_activation); if (unlikely(!__pyx_t_8)) __PYX_ERR(0, 102, __pyx_L1_error)
   __Pyx_GOTREF(__pyx_t_8);
-  __pyx_t_9 = __Pyx_PyLong_As_int(__pyx_t_8); if (unlikely((__pyx_t_9 == (int)-1) && PyErr_Occurred())) __PYX_ERR(0, 104, __pyx_L1_error)
+  __pyx_t_9 = __Pyx_PyLong_As_int(__pyx_t_8); if (unlikely((__pyx_t_9 == (int)-1) && PyErr_Occurred())) __PYX_ERR(0, 102, __pyx_L1_error)
   __Pyx_DECREF(__pyx_t_8); __pyx_t_8 = 0;
   __pyx_v_entry->eps = __pyx_t_14;
   __pyx_v_entry->momentum = __pyx_t_15;
   __pyx_v_entry->activation = __pyx_t_9;
 
-  /* "normcore/_compiled_lane.pyx":105
+  /* "normcore/_compiled_lane.pyx":103
  *     entry.rows, entry.training, entry.centred = plan.walk == "rows", plan.training, plan.centred
  *     entry.eps, entry.momentum, entry.activation = plan.eps, plan.momentum, plan.activation
  *     entry.unbiased = plan.group_size / (plan.group_size - 1.0) if plan.group_size > 1 else 1.0             # <<<<<<<<<<<<<<
  *     entries.insert(0, entry)
  *     del entries[ENTRIES:]
 */
-  __pyx_t_8 = __Pyx_PyObject_GetAttrStr(__pyx_v_plan, __pyx_mstate_global->__pyx_n_u_group_size); if (unlikely(!__pyx_t_8)) __PYX_ERR(0, 105, __pyx_L1_error)
+  __pyx_t_8 = __Pyx_PyObject_GetAttrStr(__pyx_v_plan, __pyx_mstate_global->__pyx_n_u_group_size); if (unlikely(!__pyx_t_8)) __PYX_ERR(0, 103, __pyx_L1_error)
   __Pyx_GOTREF(__pyx_t_8);
-  __pyx_t_5 = __Pyx_PyObject_CompareBoolGt_object_int(__pyx_t_8, __pyx_mstate_global->__pyx_int_1, Py_GT); if (unlikely((__pyx_t_5 < 0))) __PYX_ERR(0, 105, __pyx_L1_error)
+  __pyx_t_5 = __Pyx_PyObject_CompareBoolGt_object_int(__pyx_t_8, __pyx_mstate_global->__pyx_int_1, Py_GT); if (unlikely((__pyx_t_5 < 0))) __PYX_ERR(0, 103, __pyx_L1_error)
   __Pyx_DECREF(__pyx_t_8); __pyx_t_8 = 0;
   if (__pyx_t_5) {
-    __pyx_t_8 = __Pyx_PyObject_GetAttrStr(__pyx_v_plan, __pyx_mstate_global->__pyx_n_u_group_size); if (unlikely(!__pyx_t_8)) __PYX_ERR(0, 105, __pyx_L1_error)
+    __pyx_t_8 = __Pyx_PyObject_GetAttrStr(__pyx_v_plan, __pyx_mstate_global->__pyx_n_u_group_size); if (unlikely(!__pyx_t_8)) __PYX_ERR(0, 103, __pyx_L1_error)
     __Pyx_GOTREF(__pyx_t_8);
-    __pyx_t_2 = __Pyx_PyObject_GetAttrStr(__pyx_v_plan, __pyx_mstate_global->__pyx_n_u_group_size); if (unlikely(!__pyx_t_2)) __PYX_ERR(0, 105, __pyx_L1_error)
+    __pyx_t_2 = __Pyx_PyObject_GetAttrStr(__pyx_v_plan, __pyx_mstate_global->__pyx_n_u_group_size); if (unlikely(!__pyx_t_2)) __PYX_ERR(0, 103, __pyx_L1_error)
     __Pyx_GOTREF(__pyx_t_2);
-    __pyx_t_1 = __Pyx_PyFloat_SubtractObjC(__pyx_t_2, __pyx_mstate_global->__pyx_float_1_0, 1.0, 0, 0); if (unlikely(!__pyx_t_1)) __PYX_ERR(0, 105, __pyx_L1_error)
+    __pyx_t_1 = __Pyx_PyFloat_SubtractObjC(__pyx_t_2, __pyx_mstate_global->__pyx_float_1_0, 1.0, 0, 0); if (unlikely(!__pyx_t_1)) __PYX_ERR(0, 103, __pyx_L1_error)
     __Pyx_GOTREF(__pyx_t_1);
     __Pyx_DECREF(__pyx_t_2); __pyx_t_2 = 0;
-    __pyx_t_2 = __Pyx_PyNumber_Divide(__pyx_t_8, __pyx_t_1); if (unlikely(!__pyx_t_2)) __PYX_ERR(0, 105, __pyx_L1_error)
+    __pyx_t_2 = __Pyx_PyNumber_Divide(__pyx_t_8, __pyx_t_1); if (unlikely(!__pyx_t_2)) __PYX_ERR(0, 103, __pyx_L1_error)
     __Pyx_GOTREF(__pyx_t_2);
     __Pyx_DECREF(__pyx_t_8); __pyx_t_8 = 0;
     __Pyx_DECREF(__pyx_t_1); __pyx_t_1 = 0;
-    __pyx_t_14 = __Pyx_PyFloat_AsDouble(__pyx_t_2); if (unlikely((__pyx_t_14 == (double)-1) && PyErr_Occurred())) __PYX_ERR(0, 105, __pyx_L1_error)
+    __pyx_t_14 = __Pyx_PyFloat_AsDouble(__pyx_t_2); if (unlikely((__pyx_t_14 == (double)-1) && PyErr_Occurred())) __PYX_ERR(0, 103, __pyx_L1_error)
     __Pyx_DECREF(__pyx_t_2); __pyx_t_2 = 0;
     __pyx_t_15 = __pyx_t_14;
   } else {
@@ -9118,7 +9117,7 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_learn(CYTHON_UNUSED PyObjec
 
   __pyx_v_entry->unbiased = __pyx_t_15;
 
-  /* "normcore/_compiled_lane.pyx":106
+  /* "normcore/_compiled_lane.pyx":104
  *     entry.eps, entry.momentum, entry.activation = plan.eps, plan.momentum, plan.activation
  *     entry.unbiased = plan.group_size / (plan.group_size - 1.0) if plan.group_size > 1 else 1.0
  *     entries.insert(0, entry)             # <<<<<<<<<<<<<<
@@ -9127,12 +9126,12 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_learn(CYTHON_UNUSED PyObjec
 */
   if (unlikely(__pyx_v_8normcore_14_compiled_lane_entries == Py_None)) {
     PyErr_Format(PyExc_AttributeError, "\047NoneType\047 object has no attribute \047%.30s\047", "insert");
-    __PYX_ERR(0, 106, __pyx_L1_error)
+    __PYX_ERR(0, 104, __pyx_L1_error)
   }
-  __pyx_t_16 = PyList_Insert(__pyx_v_8normcore_14_compiled_lane_entries, 0, ((PyObject *)__pyx_v_entry)); if (unlikely(__pyx_t_16 == ((int)-1))) __PYX_ERR(0, 106, __pyx_L1_error)
+  __pyx_t_16 = PyList_Insert(__pyx_v_8normcore_14_compiled_lane_entries, 0, ((PyObject *)__pyx_v_entry)); if (unlikely(__pyx_t_16 == ((int)-1))) __PYX_ERR(0, 104, __pyx_L1_error)
 
 
-  /* "normcore/_compiled_lane.pyx":107
+  /* "normcore/_compiled_lane.pyx":105
  *     entry.unbiased = plan.group_size / (plan.group_size - 1.0) if plan.group_size > 1 else 1.0
  *     entries.insert(0, entry)
  *     del entries[ENTRIES:]             # <<<<<<<<<<<<<<
@@ -9141,11 +9140,11 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_learn(CYTHON_UNUSED PyObjec
 */
   if (unlikely(__pyx_v_8normcore_14_compiled_lane_entries == Py_None)) {
     PyErr_SetString(PyExc_TypeError, "\047NoneType\047 object is not subscriptable");
-    __PYX_ERR(0, 107, __pyx_L1_error)
+    __PYX_ERR(0, 105, __pyx_L1_error)
   }
-  if (__Pyx_PyObject_DelSlice(__pyx_v_8normcore_14_compiled_lane_entries, __pyx_e_8normcore_14_compiled_lane_ENTRIES, 0, NULL, NULL, NULL, 1, 0, 0) < (0)) __PYX_ERR(0, 107, __pyx_L1_error)
+  if (__Pyx_PyObject_DelSlice(__pyx_v_8normcore_14_compiled_lane_entries, __pyx_e_8normcore_14_compiled_lane_ENTRIES, 0, NULL, NULL, NULL, 1, 0, 0) < (0)) __PYX_ERR(0, 105, __pyx_L1_error)
 
-  /* "normcore/_compiled_lane.pyx":74
+  /* "normcore/_compiled_lane.pyx":72
  * 
  * 
  * def learn(plan, tuple options):             # <<<<<<<<<<<<<<
@@ -9173,7 +9172,7 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_learn(CYTHON_UNUSED PyObjec
   return __pyx_r;
 }
 
-/* "normcore/_compiled_lane.pyx":113
+/* "normcore/_compiled_lane.pyx":111
  * 
  * 
  * cdef inline bint plain(object array) noexcept:             # <<<<<<<<<<<<<<
@@ -9189,7 +9188,7 @@ static CYTHON_INLINE int __pyx_f_8normcore_14_compiled_lane_plain(PyObject *__py
   const char *__pyx_filename = NULL;
   int __pyx_clineno = 0;
 
-  /* "normcore/_compiled_lane.pyx":115
+  /* "normcore/_compiled_lane.pyx":113
  * cdef inline bint plain(object array) noexcept:
  *     return (
  *         type(array) is cnp.ndarray and cnp.PyArray_CHKFLAGS(array, cnp.NPY_ARRAY_CARRAY_RO)             # <<<<<<<<<<<<<<
@@ -9206,16 +9205,16 @@ static CYTHON_INLINE int __pyx_f_8normcore_14_compiled_lane_plain(PyObject *__py
     goto __pyx_L3_bool_binop_done;
   }
 
-  /* "normcore/_compiled_lane.pyx":116
+  /* "normcore/_compiled_lane.pyx":114
  *     return (
  *         type(array) is cnp.ndarray and cnp.PyArray_CHKFLAGS(array, cnp.NPY_ARRAY_CARRAY_RO)
  *         and cnp.PyArray_ISNOTSWAPPED(array))             # <<<<<<<<<<<<<<
  * 
  * 
 */
-  if (!(likely(((__pyx_v_array) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_array, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 115, __pyx_L1_error)
+  if (!(likely(((__pyx_v_array) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_array, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 113, __pyx_L1_error)
 
-  /* "normcore/_compiled_lane.pyx":115
+  /* "normcore/_compiled_lane.pyx":113
  * cdef inline bint plain(object array) noexcept:
  *     return (
  *         type(array) is cnp.ndarray and cnp.PyArray_CHKFLAGS(array, cnp.NPY_ARRAY_CARRAY_RO)             # <<<<<<<<<<<<<<
@@ -9233,14 +9232,14 @@ static CYTHON_INLINE int __pyx_f_8normcore_14_compiled_lane_plain(PyObject *__py
     goto __pyx_L3_bool_binop_done;
   }
 
-  /* "normcore/_compiled_lane.pyx":116
+  /* "normcore/_compiled_lane.pyx":114
  *     return (
  *         type(array) is cnp.ndarray and cnp.PyArray_CHKFLAGS(array, cnp.NPY_ARRAY_CARRAY_RO)
  *         and cnp.PyArray_ISNOTSWAPPED(array))             # <<<<<<<<<<<<<<
  * 
  * 
 */
-  if (!(likely(((__pyx_v_array) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_array, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 116, __pyx_L1_error)
+  if (!(likely(((__pyx_v_array) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_array, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 114, __pyx_L1_error)
   __pyx_t_2 = PyArray_ISNOTSWAPPED(((PyArrayObject *)__pyx_v_array));
 
 
@@ -9252,7 +9251,7 @@ static CYTHON_INLINE int __pyx_f_8normcore_14_compiled_lane_plain(PyObject *__py
   }
   goto __pyx_L0;
 
-  /* "normcore/_compiled_lane.pyx":113
+  /* "normcore/_compiled_lane.pyx":111
  * 
  * 
  * cdef inline bint plain(object array) noexcept:             # <<<<<<<<<<<<<<
@@ -9269,7 +9268,7 @@ static CYTHON_INLINE int __pyx_f_8normcore_14_compiled_lane_plain(PyObject *__py
   return __pyx_r;
 }
 
-/* "normcore/_compiled_lane.pyx":119
+/* "normcore/_compiled_lane.pyx":117
  * 
  * 
  * cdef inline bint plain_writable(object array) noexcept:             # <<<<<<<<<<<<<<
@@ -9285,7 +9284,7 @@ static CYTHON_INLINE int __pyx_f_8normcore_14_compiled_lane_plain_writable(PyObj
   const char *__pyx_filename = NULL;
   int __pyx_clineno = 0;
 
-  /* "normcore/_compiled_lane.pyx":120
+  /* "normcore/_compiled_lane.pyx":118
  * 
  * cdef inline bint plain_writable(object array) noexcept:
  *     return plain(array) and cnp.PyArray_CHKFLAGS(array, cnp.NPY_ARRAY_CARRAY)             # <<<<<<<<<<<<<<
@@ -9302,7 +9301,7 @@ static CYTHON_INLINE int __pyx_f_8normcore_14_compiled_lane_plain_writable(PyObj
 
     goto __pyx_L3_bool_binop_done;
   }
-  if (!(likely(((__pyx_v_array) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_array, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 120, __pyx_L1_error)
+  if (!(likely(((__pyx_v_array) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_array, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 118, __pyx_L1_error)
   __pyx_t_2 = PyArray_CHKFLAGS(((PyArrayObject *)__pyx_v_array), NPY_ARRAY_CARRAY);
 
 
@@ -9314,7 +9313,7 @@ static CYTHON_INLINE int __pyx_f_8normcore_14_compiled_lane_plain_writable(PyObj
   }
   goto __pyx_L0;
 
-  /* "normcore/_compiled_lane.pyx":119
+  /* "normcore/_compiled_lane.pyx":117
  * 
  * 
  * cdef inline bint plain_writable(object array) noexcept:             # <<<<<<<<<<<<<<
@@ -9331,7 +9330,7 @@ static CYTHON_INLINE int __pyx_f_8normcore_14_compiled_lane_plain_writable(PyObj
   return __pyx_r;
 }
 
-/* "normcore/_compiled_lane.pyx":123
+/* "normcore/_compiled_lane.pyx":121
  * 
  * 
  * cdef inline bint same_shape(cnp.ndarray array, Entry entry) noexcept:             # <<<<<<<<<<<<<<
@@ -9348,7 +9347,7 @@ static CYTHON_INLINE int __pyx_f_8normcore_14_compiled_lane_same_shape(PyArrayOb
   int __pyx_t_4;
   int __pyx_t_5;
 
-  /* "normcore/_compiled_lane.pyx":125
+  /* "normcore/_compiled_lane.pyx":123
  * cdef inline bint same_shape(cnp.ndarray array, Entry entry) noexcept:
  *     cdef int i
  *     if cnp.PyArray_NDIM(array) != entry.ndim or cnp.PyArray_TYPE(array) != entry.kind:             # <<<<<<<<<<<<<<
@@ -9374,7 +9373,7 @@ static CYTHON_INLINE int __pyx_f_8normcore_14_compiled_lane_same_shape(PyArrayOb
   if (__pyx_t_1) {
 
 
-    /* "normcore/_compiled_lane.pyx":126
+    /* "normcore/_compiled_lane.pyx":124
  *     cdef int i
  *     if cnp.PyArray_NDIM(array) != entry.ndim or cnp.PyArray_TYPE(array) != entry.kind:
  *         return False             # <<<<<<<<<<<<<<
@@ -9387,7 +9386,7 @@ static CYTHON_INLINE int __pyx_f_8normcore_14_compiled_lane_same_shape(PyArrayOb
     }
     goto __pyx_L0;
 
-    /* "normcore/_compiled_lane.pyx":125
+    /* "normcore/_compiled_lane.pyx":123
  * cdef inline bint same_shape(cnp.ndarray array, Entry entry) noexcept:
  *     cdef int i
  *     if cnp.PyArray_NDIM(array) != entry.ndim or cnp.PyArray_TYPE(array) != entry.kind:             # <<<<<<<<<<<<<<
@@ -9396,7 +9395,7 @@ static CYTHON_INLINE int __pyx_f_8normcore_14_compiled_lane_same_shape(PyArrayOb
 */
   }
 
-  /* "normcore/_compiled_lane.pyx":127
+  /* "normcore/_compiled_lane.pyx":125
  *     if cnp.PyArray_NDIM(array) != entry.ndim or cnp.PyArray_TYPE(array) != entry.kind:
  *         return False
  *     for i in range(entry.ndim):             # <<<<<<<<<<<<<<
@@ -9410,7 +9409,7 @@ static CYTHON_INLINE int __pyx_f_8normcore_14_compiled_lane_same_shape(PyArrayOb
   for (__pyx_t_5 = 0; __pyx_t_5 < __pyx_t_4; __pyx_t_5+=1) {
     __pyx_v_i = __pyx_t_5;
 
-    /* "normcore/_compiled_lane.pyx":128
+    /* "normcore/_compiled_lane.pyx":126
  *         return False
  *     for i in range(entry.ndim):
  *         if cnp.PyArray_DIM(array, i) != entry.shape[i]:             # <<<<<<<<<<<<<<
@@ -9422,7 +9421,7 @@ static CYTHON_INLINE int __pyx_f_8normcore_14_compiled_lane_same_shape(PyArrayOb
     if (__pyx_t_1) {
 
 
-      /* "normcore/_compiled_lane.pyx":129
+      /* "normcore/_compiled_lane.pyx":127
  *     for i in range(entry.ndim):
  *         if cnp.PyArray_DIM(array, i) != entry.shape[i]:
  *             return False             # <<<<<<<<<<<<<<
@@ -9435,7 +9434,7 @@ static CYTHON_INLINE int __pyx_f_8normcore_14_compiled_lane_same_shape(PyArrayOb
       }
       goto __pyx_L0;
 
-      /* "normcore/_compiled_lane.pyx":128
+      /* "normcore/_compiled_lane.pyx":126
  *         return False
  *     for i in range(entry.ndim):
  *         if cnp.PyArray_DIM(array, i) != entry.shape[i]:             # <<<<<<<<<<<<<<
@@ -9446,7 +9445,7 @@ static CYTHON_INLINE int __pyx_f_8normcore_14_compiled_lane_same_shape(PyArrayOb
   }
 
 
-  /* "normcore/_compiled_lane.pyx":130
+  /* "normcore/_compiled_lane.pyx":128
  *         if cnp.PyArray_DIM(array, i) != entry.shape[i]:
  *             return False
  *     return True             # <<<<<<<<<<<<<<
@@ -9459,7 +9458,7 @@ static CYTHON_INLINE int __pyx_f_8normcore_14_compiled_lane_same_shape(PyArrayOb
   }
   goto __pyx_L0;
 
-  /* "normcore/_compiled_lane.pyx":123
+  /* "normcore/_compiled_lane.pyx":121
  * 
  * 
  * cdef inline bint same_shape(cnp.ndarray array, Entry entry) noexcept:             # <<<<<<<<<<<<<<
@@ -9474,7 +9473,7 @@ static CYTHON_INLINE int __pyx_f_8normcore_14_compiled_lane_same_shape(PyArrayOb
   return __pyx_r;
 }
 
-/* "normcore/_compiled_lane.pyx":133
+/* "normcore/_compiled_lane.pyx":131
  * 
  * 
  * cdef inline bint is_parameter(object array, Entry entry) noexcept:             # <<<<<<<<<<<<<<
@@ -9492,7 +9491,7 @@ static CYTHON_INLINE int __pyx_f_8normcore_14_compiled_lane_is_parameter(PyObjec
   const char *__pyx_filename = NULL;
   int __pyx_clineno = 0;
 
-  /* "normcore/_compiled_lane.pyx":135
+  /* "normcore/_compiled_lane.pyx":133
  * cdef inline bint is_parameter(object array, Entry entry) noexcept:
  *     # A vector as the plan wants it; parameters with more axes are the general way's.
  *     return array is None or (             # <<<<<<<<<<<<<<
@@ -9509,7 +9508,7 @@ static CYTHON_INLINE int __pyx_f_8normcore_14_compiled_lane_is_parameter(PyObjec
     goto __pyx_L3_bool_binop_done;
   }
 
-  /* "normcore/_compiled_lane.pyx":136
+  /* "normcore/_compiled_lane.pyx":134
  *     # A vector as the plan wants it; parameters with more axes are the general way's.
  *     return array is None or (
  *         plain(array) and entry.parameter_axes == 1 and cnp.PyArray_NDIM(array) == 1             # <<<<<<<<<<<<<<
@@ -9537,16 +9536,16 @@ static CYTHON_INLINE int __pyx_f_8normcore_14_compiled_lane_is_parameter(PyObjec
     goto __pyx_L3_bool_binop_done;
   }
 
-  /* "normcore/_compiled_lane.pyx":137
+  /* "normcore/_compiled_lane.pyx":135
  *     return array is None or (
  *         plain(array) and entry.parameter_axes == 1 and cnp.PyArray_NDIM(array) == 1
  *         and cnp.PyArray_DIM(array, 0) == entry.parameters             # <<<<<<<<<<<<<<
  *         and cnp.PyArray_TYPE(array) in (cnp.NPY_FLOAT32, cnp.NPY_FLOAT64))
  * 
 */
-  if (!(likely(((__pyx_v_array) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_array, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 136, __pyx_L1_error)
+  if (!(likely(((__pyx_v_array) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_array, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 134, __pyx_L1_error)
 
-  /* "normcore/_compiled_lane.pyx":136
+  /* "normcore/_compiled_lane.pyx":134
  *     # A vector as the plan wants it; parameters with more axes are the general way's.
  *     return array is None or (
  *         plain(array) and entry.parameter_axes == 1 and cnp.PyArray_NDIM(array) == 1             # <<<<<<<<<<<<<<
@@ -9564,14 +9563,14 @@ static CYTHON_INLINE int __pyx_f_8normcore_14_compiled_lane_is_parameter(PyObjec
     goto __pyx_L3_bool_binop_done;
   }
 
-  /* "normcore/_compiled_lane.pyx":137
+  /* "normcore/_compiled_lane.pyx":135
  *     return array is None or (
  *         plain(array) and entry.parameter_axes == 1 and cnp.PyArray_NDIM(array) == 1
  *         and cnp.PyArray_DIM(array, 0) == entry.parameters             # <<<<<<<<<<<<<<
  *         and cnp.PyArray_TYPE(array) in (cnp.NPY_FLOAT32, cnp.NPY_FLOAT64))
  * 
 */
-  if (!(likely(((__pyx_v_array) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_array, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 137, __pyx_L1_error)
+  if (!(likely(((__pyx_v_array) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_array, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 135, __pyx_L1_error)
   __pyx_t_2 = (PyArray_DIM(((PyArrayObject *)__pyx_v_array), 0) == __pyx_v_entry->parameters);
 
   if (__pyx_t_2) {
@@ -9583,14 +9582,14 @@ static CYTHON_INLINE int __pyx_f_8normcore_14_compiled_lane_is_parameter(PyObjec
     goto __pyx_L3_bool_binop_done;
   }
 
-  /* "normcore/_compiled_lane.pyx":138
+  /* "normcore/_compiled_lane.pyx":136
  *         plain(array) and entry.parameter_axes == 1 and cnp.PyArray_NDIM(array) == 1
  *         and cnp.PyArray_DIM(array, 0) == entry.parameters
  *         and cnp.PyArray_TYPE(array) in (cnp.NPY_FLOAT32, cnp.NPY_FLOAT64))             # <<<<<<<<<<<<<<
  * 
  * 
 */
-  if (!(likely(((__pyx_v_array) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_array, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 138, __pyx_L1_error)
+  if (!(likely(((__pyx_v_array) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_array, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 136, __pyx_L1_error)
 
   __pyx_t_3 = PyArray_TYPE(((PyArrayObject *)__pyx_v_array));
   __pyx_t_4 = (__pyx_t_3 == NPY_FLOAT32);
@@ -9621,7 +9620,7 @@ static CYTHON_INLINE int __pyx_f_8normcore_14_compiled_lane_is_parameter(PyObjec
   }
   goto __pyx_L0;
 
-  /* "normcore/_compiled_lane.pyx":133
+  /* "normcore/_compiled_lane.pyx":131
  * 
  * 
  * cdef inline bint is_parameter(object array, Entry entry) noexcept:             # <<<<<<<<<<<<<<
@@ -9638,7 +9637,7 @@ static CYTHON_INLINE int __pyx_f_8normcore_14_compiled_lane_is_parameter(PyObjec
   return __pyx_r;
 }
 
-/* "normcore/_compiled_lane.pyx":141
+/* "normcore/_compiled_lane.pyx":139
  * 
  * 
  * cdef inline bint apart(cnp.ndarray a, cnp.ndarray b) noexcept:             # <<<<<<<<<<<<<<
@@ -9653,7 +9652,7 @@ static CYTHON_INLINE int __pyx_f_8normcore_14_compiled_lane_apart(PyArrayObject 
   int __pyx_t_1;
   int __pyx_t_2;
 
-  /* "normcore/_compiled_lane.pyx":142
+  /* "normcore/_compiled_lane.pyx":140
  * 
  * cdef inline bint apart(cnp.ndarray a, cnp.ndarray b) noexcept:
  *     cdef char* first = <char*>cnp.PyArray_DATA(a)             # <<<<<<<<<<<<<<
@@ -9662,7 +9661,7 @@ static CYTHON_INLINE int __pyx_f_8normcore_14_compiled_lane_apart(PyArrayObject 
 */
   __pyx_v_first = ((char *)PyArray_DATA(__pyx_v_a));
 
-  /* "normcore/_compiled_lane.pyx":143
+  /* "normcore/_compiled_lane.pyx":141
  * cdef inline bint apart(cnp.ndarray a, cnp.ndarray b) noexcept:
  *     cdef char* first = <char*>cnp.PyArray_DATA(a)
  *     cdef char* second = <char*>cnp.PyArray_DATA(b)             # <<<<<<<<<<<<<<
@@ -9671,7 +9670,7 @@ static CYTHON_INLINE int __pyx_f_8normcore_14_compiled_lane_apart(PyArrayObject 
 */
   __pyx_v_second = ((char *)PyArray_DATA(__pyx_v_b));
 
-  /* "normcore/_compiled_lane.pyx":144
+  /* "normcore/_compiled_lane.pyx":142
  *     cdef char* first = <char*>cnp.PyArray_DATA(a)
  *     cdef char* second = <char*>cnp.PyArray_DATA(b)
  *     return first + cnp.PyArray_NBYTES(a) <= second or second + cnp.PyArray_NBYTES(b) <= first             # <<<<<<<<<<<<<<
@@ -9699,7 +9698,7 @@ static CYTHON_INLINE int __pyx_f_8normcore_14_compiled_lane_apart(PyArrayObject 
   }
   goto __pyx_L0;
 
-  /* "normcore/_compiled_lane.pyx":141
+  /* "normcore/_compiled_lane.pyx":139
  * 
  * 
  * cdef inline bint apart(cnp.ndarray a, cnp.ndarray b) noexcept:             # <<<<<<<<<<<<<<
@@ -9715,7 +9714,7 @@ static CYTHON_INLINE int __pyx_f_8normcore_14_compiled_lane_apart(PyArrayObject 
   return __pyx_r;
 }
 
-/* "normcore/_compiled_lane.pyx":147
+/* "normcore/_compiled_lane.pyx":145
  * 
  * 
  * cdef inline bint apart_or_none(cnp.ndarray a, object b) noexcept:             # <<<<<<<<<<<<<<
@@ -9731,7 +9730,7 @@ static CYTHON_INLINE int __pyx_f_8normcore_14_compiled_lane_apart_or_none(PyArra
   const char *__pyx_filename = NULL;
   int __pyx_clineno = 0;
 
-  /* "normcore/_compiled_lane.pyx":148
+  /* "normcore/_compiled_lane.pyx":146
  * 
  * cdef inline bint apart_or_none(cnp.ndarray a, object b) noexcept:
  *     return b is None or apart(a, b)             # <<<<<<<<<<<<<<
@@ -9747,7 +9746,7 @@ static CYTHON_INLINE int __pyx_f_8normcore_14_compiled_lane_apart_or_none(PyArra
 
     goto __pyx_L3_bool_binop_done;
   }
-  if (!(likely(((__pyx_v_b) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_b, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 148, __pyx_L1_error)
+  if (!(likely(((__pyx_v_b) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_b, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 146, __pyx_L1_error)
   __pyx_t_2 = __pyx_f_8normcore_14_compiled_lane_apart(__pyx_v_a, ((PyArrayObject *)__pyx_v_b));
 
 
@@ -9759,7 +9758,7 @@ static CYTHON_INLINE int __pyx_f_8normcore_14_compiled_lane_apart_or_none(PyArra
   }
   goto __pyx_L0;
 
-  /* "normcore/_compiled_lane.pyx":147
+  /* "normcore/_compiled_lane.pyx":145
  * 
  * 
  * cdef inline bint apart_or_none(cnp.ndarray a, object b) noexcept:             # <<<<<<<<<<<<<<
@@ -9776,7 +9775,7 @@ static CYTHON_INLINE int __pyx_f_8normcore_14_compiled_lane_apart_or_none(PyArra
   return __pyx_r;
 }
 
-/* "normcore/_compiled_lane.pyx":151
+/* "normcore/_compiled_lane.pyx":149
  * 
  * 
  * cdef inline void as_doubles(object array, double absent, Py_ssize_t n, double* to) noexcept:             # <<<<<<<<<<<<<<
@@ -9796,7 +9795,7 @@ static CYTHON_INLINE void __pyx_f_8normcore_14_compiled_lane_as_doubles(PyObject
   const char *__pyx_filename = NULL;
   int __pyx_clineno = 0;
 
-  /* "normcore/_compiled_lane.pyx":155
+  /* "normcore/_compiled_lane.pyx":153
  *     cdef float* narrow
  *     cdef double* wide
  *     if array is None:             # <<<<<<<<<<<<<<
@@ -9807,7 +9806,7 @@ static CYTHON_INLINE void __pyx_f_8normcore_14_compiled_lane_as_doubles(PyObject
   if (__pyx_t_1) {
 
 
-    /* "normcore/_compiled_lane.pyx":156
+    /* "normcore/_compiled_lane.pyx":154
  *     cdef double* wide
  *     if array is None:
  *         for i in range(n):             # <<<<<<<<<<<<<<
@@ -9821,7 +9820,7 @@ static CYTHON_INLINE void __pyx_f_8normcore_14_compiled_lane_as_doubles(PyObject
     for (__pyx_t_4 = 0; __pyx_t_4 < __pyx_t_3; __pyx_t_4+=1) {
       __pyx_v_i = __pyx_t_4;
 
-      /* "normcore/_compiled_lane.pyx":157
+      /* "normcore/_compiled_lane.pyx":155
  *     if array is None:
  *         for i in range(n):
  *             to[i] = absent             # <<<<<<<<<<<<<<
@@ -9832,7 +9831,7 @@ static CYTHON_INLINE void __pyx_f_8normcore_14_compiled_lane_as_doubles(PyObject
     }
 
 
-    /* "normcore/_compiled_lane.pyx":155
+    /* "normcore/_compiled_lane.pyx":153
  *     cdef float* narrow
  *     cdef double* wide
  *     if array is None:             # <<<<<<<<<<<<<<
@@ -9842,30 +9841,30 @@ static CYTHON_INLINE void __pyx_f_8normcore_14_compiled_lane_as_doubles(PyObject
     goto __pyx_L3;
   }
 
-  /* "normcore/_compiled_lane.pyx":158
+  /* "normcore/_compiled_lane.pyx":156
  *         for i in range(n):
  *             to[i] = absent
  *     elif cnp.PyArray_TYPE(array) == cnp.NPY_FLOAT32:             # <<<<<<<<<<<<<<
  *         narrow = <float*>cnp.PyArray_DATA(array)
  *         for i in range(n):
 */
-  if (!(likely(((__pyx_v_array) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_array, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 158, __pyx_L1_error)
+  if (!(likely(((__pyx_v_array) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_array, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 156, __pyx_L1_error)
   __pyx_t_1 = (PyArray_TYPE(((PyArrayObject *)__pyx_v_array)) == NPY_FLOAT32);
 
   if (__pyx_t_1) {
 
 
-    /* "normcore/_compiled_lane.pyx":159
+    /* "normcore/_compiled_lane.pyx":157
  *             to[i] = absent
  *     elif cnp.PyArray_TYPE(array) == cnp.NPY_FLOAT32:
  *         narrow = <float*>cnp.PyArray_DATA(array)             # <<<<<<<<<<<<<<
  *         for i in range(n):
  *             to[i] = narrow[i]
 */
-    if (!(likely(((__pyx_v_array) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_array, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 159, __pyx_L1_error)
+    if (!(likely(((__pyx_v_array) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_array, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 157, __pyx_L1_error)
     __pyx_v_narrow = ((float *)PyArray_DATA(((PyArrayObject *)__pyx_v_array)));
 
-    /* "normcore/_compiled_lane.pyx":160
+    /* "normcore/_compiled_lane.pyx":158
  *     elif cnp.PyArray_TYPE(array) == cnp.NPY_FLOAT32:
  *         narrow = <float*>cnp.PyArray_DATA(array)
  *         for i in range(n):             # <<<<<<<<<<<<<<
@@ -9879,7 +9878,7 @@ static CYTHON_INLINE void __pyx_f_8normcore_14_compiled_lane_as_doubles(PyObject
     for (__pyx_t_4 = 0; __pyx_t_4 < __pyx_t_3; __pyx_t_4+=1) {
       __pyx_v_i = __pyx_t_4;
 
-      /* "normcore/_compiled_lane.pyx":161
+      /* "normcore/_compiled_lane.pyx":159
  *         narrow = <float*>cnp.PyArray_DATA(array)
  *         for i in range(n):
  *             to[i] = narrow[i]             # <<<<<<<<<<<<<<
@@ -9890,7 +9889,7 @@ static CYTHON_INLINE void __pyx_f_8normcore_14_compiled_lane_as_doubles(PyObject
     }
 
 
-    /* "normcore/_compiled_lane.pyx":158
+    /* "normcore/_compiled_lane.pyx":156
  *         for i in range(n):
  *             to[i] = absent
  *     elif cnp.PyArray_TYPE(array) == cnp.NPY_FLOAT32:             # <<<<<<<<<<<<<<
@@ -9900,7 +9899,7 @@ static CYTHON_INLINE void __pyx_f_8normcore_14_compiled_lane_as_doubles(PyObject
     goto __pyx_L3;
   }
 
-  /* "normcore/_compiled_lane.pyx":163
+  /* "normcore/_compiled_lane.pyx":161
  *             to[i] = narrow[i]
  *     else:
  *         wide = <double*>cnp.PyArray_DATA(array)             # <<<<<<<<<<<<<<
@@ -9908,10 +9907,10 @@ static CYTHON_INLINE void __pyx_f_8normcore_14_compiled_lane_as_doubles(PyObject
  *             to[i] = wide[i]
 */
   /*else*/ {
-    if (!(likely(((__pyx_v_array) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_array, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 163, __pyx_L1_error)
+    if (!(likely(((__pyx_v_array) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_array, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 161, __pyx_L1_error)
     __pyx_v_wide = ((double *)PyArray_DATA(((PyArrayObject *)__pyx_v_array)));
 
-    /* "normcore/_compiled_lane.pyx":164
+    /* "normcore/_compiled_lane.pyx":162
  *     else:
  *         wide = <double*>cnp.PyArray_DATA(array)
  *         for i in range(n):             # <<<<<<<<<<<<<<
@@ -9925,7 +9924,7 @@ static CYTHON_INLINE void __pyx_f_8normcore_14_compiled_lane_as_doubles(PyObject
     for (__pyx_t_4 = 0; __pyx_t_4 < __pyx_t_3; __pyx_t_4+=1) {
       __pyx_v_i = __pyx_t_4;
 
-      /* "normcore/_compiled_lane.pyx":165
+      /* "normcore/_compiled_lane.pyx":163
  *         wide = <double*>cnp.PyArray_DATA(array)
  *         for i in range(n):
  *             to[i] = wide[i]             # <<<<<<<<<<<<<<
@@ -9938,7 +9937,7 @@ static CYTHON_INLINE void __pyx_f_8normcore_14_compiled_lane_as_doubles(PyObject
   }
   __pyx_L3:;
 
-  /* "normcore/_compiled_lane.pyx":151
+  /* "normcore/_compiled_lane.pyx":149
  * 
  * 
  * cdef inline void as_doubles(object array, double absent, Py_ssize_t n, double* to) noexcept:             # <<<<<<<<<<<<<<
@@ -9957,7 +9956,7 @@ static CYTHON_INLINE void __pyx_f_8normcore_14_compiled_lane_as_doubles(PyObject
 
 }
 
-/* "normcore/_compiled_lane.pyx":168
+/* "normcore/_compiled_lane.pyx":166
  * 
  * 
  * cdef inline void from_doubles(const double* values, Py_ssize_t n, cnp.ndarray to) noexcept:             # <<<<<<<<<<<<<<
@@ -9974,7 +9973,7 @@ static CYTHON_INLINE void __pyx_f_8normcore_14_compiled_lane_from_doubles(double
   Py_ssize_t __pyx_t_3;
   Py_ssize_t __pyx_t_4;
 
-  /* "normcore/_compiled_lane.pyx":172
+  /* "normcore/_compiled_lane.pyx":170
  *     cdef float* narrow
  *     cdef double* wide
  *     if cnp.PyArray_TYPE(to) == cnp.NPY_FLOAT32:             # <<<<<<<<<<<<<<
@@ -9986,7 +9985,7 @@ static CYTHON_INLINE void __pyx_f_8normcore_14_compiled_lane_from_doubles(double
   if (__pyx_t_1) {
 
 
-    /* "normcore/_compiled_lane.pyx":173
+    /* "normcore/_compiled_lane.pyx":171
  *     cdef double* wide
  *     if cnp.PyArray_TYPE(to) == cnp.NPY_FLOAT32:
  *         narrow = <float*>cnp.PyArray_DATA(to)             # <<<<<<<<<<<<<<
@@ -9995,7 +9994,7 @@ static CYTHON_INLINE void __pyx_f_8normcore_14_compiled_lane_from_doubles(double
 */
     __pyx_v_narrow = ((float *)PyArray_DATA(__pyx_v_to));
 
-    /* "normcore/_compiled_lane.pyx":174
+    /* "normcore/_compiled_lane.pyx":172
  *     if cnp.PyArray_TYPE(to) == cnp.NPY_FLOAT32:
  *         narrow = <float*>cnp.PyArray_DATA(to)
  *         for i in range(n):             # <<<<<<<<<<<<<<
@@ -10009,7 +10008,7 @@ static CYTHON_INLINE void __pyx_f_8normcore_14_compiled_lane_from_doubles(double
     for (__pyx_t_4 = 0; __pyx_t_4 < __pyx_t_3; __pyx_t_4+=1) {
       __pyx_v_i = __pyx_t_4;
 
-      /* "normcore/_compiled_lane.pyx":175
+      /* "normcore/_compiled_lane.pyx":173
  *         narrow = <float*>cnp.PyArray_DATA(to)
  *         for i in range(n):
  *             narrow[i] = <float>values[i]             # <<<<<<<<<<<<<<
@@ -10020,7 +10019,7 @@ static CYTHON_INLINE void __pyx_f_8normcore_14_compiled_lane_from_doubles(double
     }
 
 
-    /* "normcore/_compiled_lane.pyx":172
+    /* "normcore/_compiled_lane.pyx":170
  *     cdef float* narrow
  *     cdef double* wide
  *     if cnp.PyArray_TYPE(to) == cnp.NPY_FLOAT32:             # <<<<<<<<<<<<<<
@@ -10030,7 +10029,7 @@ static CYTHON_INLINE void __pyx_f_8normcore_14_compiled_lane_from_doubles(double
     goto __pyx_L3;
   }
 
-  /* "normcore/_compiled_lane.pyx":177
+  /* "normcore/_compiled_lane.pyx":175
  *             narrow[i] = <float>values[i]
  *     else:
  *         wide = <double*>cnp.PyArray_DATA(to)             # <<<<<<<<<<<<<<
@@ -10040,7 +10039,7 @@ static CYTHON_INLINE void __pyx_f_8normcore_14_compiled_lane_from_doubles(double
   /*else*/ {
     __pyx_v_wide = ((double *)PyArray_DATA(__pyx_v_to));
 
-    /* "normcore/_compiled_lane.pyx":178
+    /* "normcore/_compiled_lane.pyx":176
  *     else:
  *         wide = <double*>cnp.PyArray_DATA(to)
  *         for i in range(n):             # <<<<<<<<<<<<<<
@@ -10054,7 +10053,7 @@ static CYTHON_INLINE void __pyx_f_8normcore_14_compiled_lane_from_doubles(double
     for (__pyx_t_4 = 0; __pyx_t_4 < __pyx_t_3; __pyx_t_4+=1) {
       __pyx_v_i = __pyx_t_4;
 
-      /* "normcore/_compiled_lane.pyx":179
+      /* "normcore/_compiled_lane.pyx":177
  *         wide = <double*>cnp.PyArray_DATA(to)
  *         for i in range(n):
  *             wide[i] = values[i]             # <<<<<<<<<<<<<<
@@ -10067,7 +10066,7 @@ static CYTHON_INLINE void __pyx_f_8normcore_14_compiled_lane_from_doubles(double
   }
   __pyx_L3:;
 
-  /* "normcore/_compiled_lane.pyx":168
+  /* "normcore/_compiled_lane.pyx":166
  * 
  * 
  * cdef inline void from_doubles(const double* values, Py_ssize_t n, cnp.ndarray to) noexcept:             # <<<<<<<<<<<<<<
@@ -10082,7 +10081,7 @@ static CYTHON_INLINE void __pyx_f_8normcore_14_compiled_lane_from_doubles(double
 
 }
 
-/* "normcore/_compiled_lane.pyx":182
+/* "normcore/_compiled_lane.pyx":180
  * 
  * 
  * cdef inline Array array_of(cnp.ndarray array) noexcept:             # <<<<<<<<<<<<<<
@@ -10094,7 +10093,7 @@ static CYTHON_INLINE struct __pyx_t_8normcore_8backends_14cython_kernels_Array _
   struct __pyx_t_8normcore_8backends_14cython_kernels_Array __pyx_v_a;
   struct __pyx_t_8normcore_8backends_14cython_kernels_Array __pyx_r;
 
-  /* "normcore/_compiled_lane.pyx":184
+  /* "normcore/_compiled_lane.pyx":182
  * cdef inline Array array_of(cnp.ndarray array) noexcept:
  *     cdef Array a
  *     a.data = <char*>cnp.PyArray_DATA(array)             # <<<<<<<<<<<<<<
@@ -10103,7 +10102,7 @@ static CYTHON_INLINE struct __pyx_t_8normcore_8backends_14cython_kernels_Array _
 */
   __pyx_v_a.data = ((char *)PyArray_DATA(__pyx_v_array));
 
-  /* "normcore/_compiled_lane.pyx":185
+  /* "normcore/_compiled_lane.pyx":183
  *     cdef Array a
  *     a.data = <char*>cnp.PyArray_DATA(array)
  *     a.itemsize = cnp.PyArray_ITEMSIZE(array)             # <<<<<<<<<<<<<<
@@ -10112,7 +10111,7 @@ static CYTHON_INLINE struct __pyx_t_8normcore_8backends_14cython_kernels_Array _
 */
   __pyx_v_a.itemsize = PyArray_ITEMSIZE(__pyx_v_array);
 
-  /* "normcore/_compiled_lane.pyx":186
+  /* "normcore/_compiled_lane.pyx":184
  *     a.data = <char*>cnp.PyArray_DATA(array)
  *     a.itemsize = cnp.PyArray_ITEMSIZE(array)
  *     a.size = cnp.PyArray_SIZE(array)             # <<<<<<<<<<<<<<
@@ -10121,7 +10120,7 @@ static CYTHON_INLINE struct __pyx_t_8normcore_8backends_14cython_kernels_Array _
 */
   __pyx_v_a.size = PyArray_SIZE(__pyx_v_array);
 
-  /* "normcore/_compiled_lane.pyx":187
+  /* "normcore/_compiled_lane.pyx":185
  *     a.itemsize = cnp.PyArray_ITEMSIZE(array)
  *     a.size = cnp.PyArray_SIZE(array)
  *     return a             # <<<<<<<<<<<<<<
@@ -10134,7 +10133,7 @@ static CYTHON_INLINE struct __pyx_t_8normcore_8backends_14cython_kernels_Array _
   }
   goto __pyx_L0;
 
-  /* "normcore/_compiled_lane.pyx":182
+  /* "normcore/_compiled_lane.pyx":180
  * 
  * 
  * cdef inline Array array_of(cnp.ndarray array) noexcept:             # <<<<<<<<<<<<<<
@@ -10149,7 +10148,7 @@ static CYTHON_INLINE struct __pyx_t_8normcore_8backends_14cython_kernels_Array _
   return __pyx_r;
 }
 
-/* "normcore/_compiled_lane.pyx":190
+/* "normcore/_compiled_lane.pyx":188
  * 
  * 
  * cdef inline object vector(Py_ssize_t n, int kind):             # <<<<<<<<<<<<<<
@@ -10167,7 +10166,7 @@ static CYTHON_INLINE PyObject *__pyx_f_8normcore_14_compiled_lane_vector(Py_ssiz
   int __pyx_clineno = 0;
   __Pyx_RefNannySetupContext("vector", 0);
 
-  /* "normcore/_compiled_lane.pyx":191
+  /* "normcore/_compiled_lane.pyx":189
  * 
  * cdef inline object vector(Py_ssize_t n, int kind):
  *     cdef cnp.npy_intp size = n             # <<<<<<<<<<<<<<
@@ -10176,14 +10175,14 @@ static CYTHON_INLINE PyObject *__pyx_f_8normcore_14_compiled_lane_vector(Py_ssiz
 */
   __pyx_v_size = __pyx_v_n;
 
-  /* "normcore/_compiled_lane.pyx":192
+  /* "normcore/_compiled_lane.pyx":190
  * cdef inline object vector(Py_ssize_t n, int kind):
  *     cdef cnp.npy_intp size = n
  *     return cnp.PyArray_EMPTY(1, &size, kind, 0)             # <<<<<<<<<<<<<<
  * 
  * 
 */
-  __pyx_t_1 = PyArray_EMPTY(1, (&__pyx_v_size), __pyx_v_kind, 0); if (unlikely(!__pyx_t_1)) __PYX_ERR(0, 192, __pyx_L1_error)
+  __pyx_t_1 = PyArray_EMPTY(1, (&__pyx_v_size), __pyx_v_kind, 0); if (unlikely(!__pyx_t_1)) __PYX_ERR(0, 190, __pyx_L1_error)
   __Pyx_GOTREF(__pyx_t_1);
   {
     PyObject *__pyx_temp;
@@ -10196,7 +10195,7 @@ static CYTHON_INLINE PyObject *__pyx_f_8normcore_14_compiled_lane_vector(Py_ssiz
   __pyx_t_1 = 0;
   goto __pyx_L0;
 
-  /* "normcore/_compiled_lane.pyx":190
+  /* "normcore/_compiled_lane.pyx":188
  * 
  * 
  * cdef inline object vector(Py_ssize_t n, int kind):             # <<<<<<<<<<<<<<
@@ -10216,7 +10215,7 @@ static CYTHON_INLINE PyObject *__pyx_f_8normcore_14_compiled_lane_vector(Py_ssiz
   return __pyx_r;
 }
 
-/* "normcore/_compiled_lane.pyx":195
+/* "normcore/_compiled_lane.pyx":193
  * 
  * 
  * cdef int threads_of(Py_ssize_t nbytes) except -1:             # <<<<<<<<<<<<<<
@@ -10242,7 +10241,7 @@ static int __pyx_f_8normcore_14_compiled_lane_threads_of(Py_ssize_t __pyx_v_nbyt
   int __pyx_clineno = 0;
   __Pyx_RefNannySetupContext("threads_of", 0);
 
-  /* "normcore/_compiled_lane.pyx":196
+  /* "normcore/_compiled_lane.pyx":194
  * 
  * cdef int threads_of(Py_ssize_t nbytes) except -1:
  *     if nbytes < PARALLEL_BYTES:             # <<<<<<<<<<<<<<
@@ -10254,7 +10253,7 @@ static int __pyx_f_8normcore_14_compiled_lane_threads_of(Py_ssize_t __pyx_v_nbyt
   if (__pyx_t_1) {
 
 
-    /* "normcore/_compiled_lane.pyx":197
+    /* "normcore/_compiled_lane.pyx":195
  * cdef int threads_of(Py_ssize_t nbytes) except -1:
  *     if nbytes < PARALLEL_BYTES:
  *         return 1             # <<<<<<<<<<<<<<
@@ -10267,7 +10266,7 @@ static int __pyx_f_8normcore_14_compiled_lane_threads_of(Py_ssize_t __pyx_v_nbyt
     }
     goto __pyx_L0;
 
-    /* "normcore/_compiled_lane.pyx":196
+    /* "normcore/_compiled_lane.pyx":194
  * 
  * cdef int threads_of(Py_ssize_t nbytes) except -1:
  *     if nbytes < PARALLEL_BYTES:             # <<<<<<<<<<<<<<
@@ -10276,7 +10275,7 @@ static int __pyx_f_8normcore_14_compiled_lane_threads_of(Py_ssize_t __pyx_v_nbyt
 */
   }
 
-  /* "normcore/_compiled_lane.pyx":198
+  /* "normcore/_compiled_lane.pyx":196
  *     if nbytes < PARALLEL_BYTES:
  *         return 1
  *     return _threads.about_to_use(_threads.threads_for(nbytes))             # <<<<<<<<<<<<<<
@@ -10284,18 +10283,18 @@ static int __pyx_f_8normcore_14_compiled_lane_threads_of(Py_ssize_t __pyx_v_nbyt
  * 
 */
   __pyx_t_3 = NULL;
-  __Pyx_GetModuleGlobalName(__pyx_t_4, __pyx_mstate_global->__pyx_n_u_threads); if (unlikely(!__pyx_t_4)) __PYX_ERR(0, 198, __pyx_L1_error)
+  __Pyx_GetModuleGlobalName(__pyx_t_4, __pyx_mstate_global->__pyx_n_u_threads); if (unlikely(!__pyx_t_4)) __PYX_ERR(0, 196, __pyx_L1_error)
   __Pyx_GOTREF(__pyx_t_4);
-  __pyx_t_5 = __Pyx_PyObject_GetAttrStr(__pyx_t_4, __pyx_mstate_global->__pyx_n_u_about_to_use); if (unlikely(!__pyx_t_5)) __PYX_ERR(0, 198, __pyx_L1_error)
+  __pyx_t_5 = __Pyx_PyObject_GetAttrStr(__pyx_t_4, __pyx_mstate_global->__pyx_n_u_about_to_use); if (unlikely(!__pyx_t_5)) __PYX_ERR(0, 196, __pyx_L1_error)
   __Pyx_GOTREF(__pyx_t_5);
   __Pyx_DECREF(__pyx_t_4); __pyx_t_4 = 0;
   __pyx_t_6 = NULL;
-  __Pyx_GetModuleGlobalName(__pyx_t_7, __pyx_mstate_global->__pyx_n_u_threads); if (unlikely(!__pyx_t_7)) __PYX_ERR(0, 198, __pyx_L1_error)
+  __Pyx_GetModuleGlobalName(__pyx_t_7, __pyx_mstate_global->__pyx_n_u_threads); if (unlikely(!__pyx_t_7)) __PYX_ERR(0, 196, __pyx_L1_error)
   __Pyx_GOTREF(__pyx_t_7);
-  __pyx_t_8 = __Pyx_PyObject_GetAttrStr(__pyx_t_7, __pyx_mstate_global->__pyx_n_u_threads_for); if (unlikely(!__pyx_t_8)) __PYX_ERR(0, 198, __pyx_L1_error)
+  __pyx_t_8 = __Pyx_PyObject_GetAttrStr(__pyx_t_7, __pyx_mstate_global->__pyx_n_u_threads_for); if (unlikely(!__pyx_t_8)) __PYX_ERR(0, 196, __pyx_L1_error)
   __Pyx_GOTREF(__pyx_t_8);
   __Pyx_DECREF(__pyx_t_7); __pyx_t_7 = 0;
-  __pyx_t_7 = PyLong_FromSsize_t(__pyx_v_nbytes); if (unlikely(!__pyx_t_7)) __PYX_ERR(0, 198, __pyx_L1_error)
+  __pyx_t_7 = PyLong_FromSsize_t(__pyx_v_nbytes); if (unlikely(!__pyx_t_7)) __PYX_ERR(0, 196, __pyx_L1_error)
   __Pyx_GOTREF(__pyx_t_7);
   __pyx_t_9 = 1;
   #if CYTHON_UNPACK_METHODS
@@ -10315,7 +10314,7 @@ static int __pyx_f_8normcore_14_compiled_lane_threads_of(Py_ssize_t __pyx_v_nbyt
     __Pyx_XDECREF(__pyx_t_6); __pyx_t_6 = 0;
     __Pyx_DECREF(__pyx_t_7); __pyx_t_7 = 0;
     __Pyx_DECREF(__pyx_t_8); __pyx_t_8 = 0;
-    if (unlikely(!__pyx_t_4)) __PYX_ERR(0, 198, __pyx_L1_error)
+    if (unlikely(!__pyx_t_4)) __PYX_ERR(0, 196, __pyx_L1_error)
     __Pyx_GOTREF(__pyx_t_4);
   }
   __pyx_t_9 = 1;
@@ -10336,17 +10335,17 @@ static int __pyx_f_8normcore_14_compiled_lane_threads_of(Py_ssize_t __pyx_v_nbyt
     __Pyx_XDECREF(__pyx_t_3); __pyx_t_3 = 0;
     __Pyx_DECREF(__pyx_t_4); __pyx_t_4 = 0;
     __Pyx_DECREF(__pyx_t_5); __pyx_t_5 = 0;
-    if (unlikely(!__pyx_t_2)) __PYX_ERR(0, 198, __pyx_L1_error)
+    if (unlikely(!__pyx_t_2)) __PYX_ERR(0, 196, __pyx_L1_error)
     __Pyx_GOTREF(__pyx_t_2);
   }
-  __pyx_t_10 = __Pyx_PyLong_As_int(__pyx_t_2); if (unlikely((__pyx_t_10 == (int)-1) && PyErr_Occurred())) __PYX_ERR(0, 198, __pyx_L1_error)
+  __pyx_t_10 = __Pyx_PyLong_As_int(__pyx_t_2); if (unlikely((__pyx_t_10 == (int)-1) && PyErr_Occurred())) __PYX_ERR(0, 196, __pyx_L1_error)
   __Pyx_DECREF(__pyx_t_2); __pyx_t_2 = 0;
   {
     __pyx_r = __pyx_t_10;
   }
   goto __pyx_L0;
 
-  /* "normcore/_compiled_lane.pyx":195
+  /* "normcore/_compiled_lane.pyx":193
  * 
  * 
  * cdef int threads_of(Py_ssize_t nbytes) except -1:             # <<<<<<<<<<<<<<
@@ -10371,7 +10370,7 @@ static int __pyx_f_8normcore_14_compiled_lane_threads_of(Py_ssize_t __pyx_v_nbyt
   return __pyx_r;
 }
 
-/* "normcore/_compiled_lane.pyx":201
+/* "normcore/_compiled_lane.pyx":199
  * 
  * 
  * cdef bint is_open() except -1:             # <<<<<<<<<<<<<<
@@ -10395,7 +10394,7 @@ static int __pyx_f_8normcore_14_compiled_lane_is_open(void) {
   int __pyx_clineno = 0;
   __Pyx_RefNannySetupContext("is_open", 0);
 
-  /* "normcore/_compiled_lane.pyx":203
+  /* "normcore/_compiled_lane.pyx":201
  * cdef bint is_open() except -1:
  *     # Whether the choice of a backend leaves the call to Cython.
  *     cdef object chosen = get_value(backend_variable)             # <<<<<<<<<<<<<<
@@ -10404,13 +10403,13 @@ static int __pyx_f_8normcore_14_compiled_lane_is_open(void) {
 */
   __pyx_t_1 = __pyx_v_8normcore_14_compiled_lane_backend_variable;
   __Pyx_INCREF(__pyx_t_1);
-  __pyx_t_2 = __pyx_f_7cpython_11contextvars_get_value(__pyx_t_1, NULL); if (unlikely(!__pyx_t_2)) __PYX_ERR(0, 203, __pyx_L1_error)
+  __pyx_t_2 = __pyx_f_7cpython_11contextvars_get_value(__pyx_t_1, NULL); if (unlikely(!__pyx_t_2)) __PYX_ERR(0, 201, __pyx_L1_error)
   __Pyx_GOTREF(__pyx_t_2);
   __Pyx_DECREF(__pyx_t_1); __pyx_t_1 = 0;
   __pyx_v_chosen = __pyx_t_2;
   __pyx_t_2 = 0;
 
-  /* "normcore/_compiled_lane.pyx":205
+  /* "normcore/_compiled_lane.pyx":203
  *     cdef object chosen = get_value(backend_variable)
  *     global process_allows
  *     if chosen is not None:             # <<<<<<<<<<<<<<
@@ -10421,22 +10420,22 @@ static int __pyx_f_8normcore_14_compiled_lane_is_open(void) {
   if (__pyx_t_3) {
 
 
-    /* "normcore/_compiled_lane.pyx":206
+    /* "normcore/_compiled_lane.pyx":204
  *     global process_allows
  *     if chosen is not None:
  *         return chosen == "cython"             # <<<<<<<<<<<<<<
  *     if process_allows < 0:
  *         process_allows = _dispatch.process_backend() in (None, "cython")
 */
-    __pyx_t_2 = __Pyx_PyObject_CompareEq_object_str(__pyx_v_chosen, __pyx_mstate_global->__pyx_n_u_cython, Py_EQ); __Pyx_XGOTREF(__pyx_t_2); if (unlikely(!__pyx_t_2)) __PYX_ERR(0, 206, __pyx_L1_error)
-    __pyx_t_3 = __Pyx_PyObject_IsTrue(__pyx_t_2); if (unlikely((__pyx_t_3 == (int)-1) && PyErr_Occurred())) __PYX_ERR(0, 206, __pyx_L1_error)
+    __pyx_t_2 = __Pyx_PyObject_CompareEq_object_str(__pyx_v_chosen, __pyx_mstate_global->__pyx_n_u_cython, Py_EQ); __Pyx_XGOTREF(__pyx_t_2); if (unlikely(!__pyx_t_2)) __PYX_ERR(0, 204, __pyx_L1_error)
+    __pyx_t_3 = __Pyx_PyObject_IsTrue(__pyx_t_2); if (unlikely((__pyx_t_3 == (int)-1) && PyErr_Occurred())) __PYX_ERR(0, 204, __pyx_L1_error)
     __Pyx_DECREF(__pyx_t_2); __pyx_t_2 = 0;
     {
       __pyx_r = __pyx_t_3;
     }
     goto __pyx_L0;
 
-    /* "normcore/_compiled_lane.pyx":205
+    /* "normcore/_compiled_lane.pyx":203
  *     cdef object chosen = get_value(backend_variable)
  *     global process_allows
  *     if chosen is not None:             # <<<<<<<<<<<<<<
@@ -10445,7 +10444,7 @@ static int __pyx_f_8normcore_14_compiled_lane_is_open(void) {
 */
   }
 
-  /* "normcore/_compiled_lane.pyx":207
+  /* "normcore/_compiled_lane.pyx":205
  *     if chosen is not None:
  *         return chosen == "cython"
  *     if process_allows < 0:             # <<<<<<<<<<<<<<
@@ -10457,7 +10456,7 @@ static int __pyx_f_8normcore_14_compiled_lane_is_open(void) {
   if (__pyx_t_3) {
 
 
-    /* "normcore/_compiled_lane.pyx":208
+    /* "normcore/_compiled_lane.pyx":206
  *         return chosen == "cython"
  *     if process_allows < 0:
  *         process_allows = _dispatch.process_backend() in (None, "cython")             # <<<<<<<<<<<<<<
@@ -10465,9 +10464,9 @@ static int __pyx_f_8normcore_14_compiled_lane_is_open(void) {
  * 
 */
     __pyx_t_1 = NULL;
-    __Pyx_GetModuleGlobalName(__pyx_t_4, __pyx_mstate_global->__pyx_n_u_dispatch); if (unlikely(!__pyx_t_4)) __PYX_ERR(0, 208, __pyx_L1_error)
+    __Pyx_GetModuleGlobalName(__pyx_t_4, __pyx_mstate_global->__pyx_n_u_dispatch); if (unlikely(!__pyx_t_4)) __PYX_ERR(0, 206, __pyx_L1_error)
     __Pyx_GOTREF(__pyx_t_4);
-    __pyx_t_5 = __Pyx_PyObject_GetAttrStr(__pyx_t_4, __pyx_mstate_global->__pyx_n_u_process_backend); if (unlikely(!__pyx_t_5)) __PYX_ERR(0, 208, __pyx_L1_error)
+    __pyx_t_5 = __Pyx_PyObject_GetAttrStr(__pyx_t_4, __pyx_mstate_global->__pyx_n_u_process_backend); if (unlikely(!__pyx_t_5)) __PYX_ERR(0, 206, __pyx_L1_error)
     __Pyx_GOTREF(__pyx_t_5);
     __Pyx_DECREF(__pyx_t_4); __pyx_t_4 = 0;
     __pyx_t_6 = 1;
@@ -10487,10 +10486,10 @@ static int __pyx_f_8normcore_14_compiled_lane_is_open(void) {
       __pyx_t_2 = __Pyx_PyObject_FastCall((PyObject*)__pyx_t_5, __pyx_callargs+__pyx_t_6, (1-__pyx_t_6) | (__pyx_t_6*__Pyx_PY_VECTORCALL_ARGUMENTS_OFFSET));
       __Pyx_XDECREF(__pyx_t_1); __pyx_t_1 = 0;
       __Pyx_DECREF(__pyx_t_5); __pyx_t_5 = 0;
-      if (unlikely(!__pyx_t_2)) __PYX_ERR(0, 208, __pyx_L1_error)
+      if (unlikely(!__pyx_t_2)) __PYX_ERR(0, 206, __pyx_L1_error)
       __Pyx_GOTREF(__pyx_t_2);
     }
-    __pyx_t_7 = __Pyx_PyObject_CompareBoolEq_object_object(__pyx_t_2, Py_None, Py_EQ); if (unlikely((__pyx_t_7 < 0))) __PYX_ERR(0, 208, __pyx_L1_error)
+    __pyx_t_7 = __Pyx_PyObject_CompareBoolEq_object_object(__pyx_t_2, Py_None, Py_EQ); if (unlikely((__pyx_t_7 < 0))) __PYX_ERR(0, 206, __pyx_L1_error)
     if (!__pyx_t_7) {
 
     } else {
@@ -10499,7 +10498,7 @@ static int __pyx_f_8normcore_14_compiled_lane_is_open(void) {
 
       goto __pyx_L5_bool_binop_done;
     }
-    __pyx_t_7 = __Pyx_PyObject_CompareBoolEq_object_str(__pyx_t_2, __pyx_mstate_global->__pyx_n_u_cython, Py_EQ); if (unlikely((__pyx_t_7 < 0))) __PYX_ERR(0, 208, __pyx_L1_error)
+    __pyx_t_7 = __Pyx_PyObject_CompareBoolEq_object_str(__pyx_t_2, __pyx_mstate_global->__pyx_n_u_cython, Py_EQ); if (unlikely((__pyx_t_7 < 0))) __PYX_ERR(0, 206, __pyx_L1_error)
 
     __pyx_t_3 = __pyx_t_7;
 
@@ -10508,7 +10507,7 @@ static int __pyx_f_8normcore_14_compiled_lane_is_open(void) {
     __pyx_v_8normcore_14_compiled_lane_process_allows = __pyx_t_3;
 
 
-    /* "normcore/_compiled_lane.pyx":207
+    /* "normcore/_compiled_lane.pyx":205
  *     if chosen is not None:
  *         return chosen == "cython"
  *     if process_allows < 0:             # <<<<<<<<<<<<<<
@@ -10517,7 +10516,7 @@ static int __pyx_f_8normcore_14_compiled_lane_is_open(void) {
 */
   }
 
-  /* "normcore/_compiled_lane.pyx":209
+  /* "normcore/_compiled_lane.pyx":207
  *     if process_allows < 0:
  *         process_allows = _dispatch.process_backend() in (None, "cython")
  *     return process_allows             # <<<<<<<<<<<<<<
@@ -10530,7 +10529,7 @@ static int __pyx_f_8normcore_14_compiled_lane_is_open(void) {
   }
   goto __pyx_L0;
 
-  /* "normcore/_compiled_lane.pyx":201
+  /* "normcore/_compiled_lane.pyx":199
  * 
  * 
  * cdef bint is_open() except -1:             # <<<<<<<<<<<<<<
@@ -10553,7 +10552,7 @@ static int __pyx_f_8normcore_14_compiled_lane_is_open(void) {
   return __pyx_r;
 }
 
-/* "normcore/_compiled_lane.pyx":215
+/* "normcore/_compiled_lane.pyx":213
  * 
  * 
  * def forward(str op, tuple options, x, weight, bias, running_mean, running_var, out):             # <<<<<<<<<<<<<<
@@ -10608,68 +10607,68 @@ PyObject *__pyx_args, PyObject *__pyx_kwds
   {
     PyObject ** const __pyx_pyargnames[] = {&__pyx_mstate_global->__pyx_n_u_op,&__pyx_mstate_global->__pyx_n_u_options,&__pyx_mstate_global->__pyx_n_u_x,&__pyx_mstate_global->__pyx_n_u_weight,&__pyx_mstate_global->__pyx_n_u_bias,&__pyx_mstate_global->__pyx_n_u_running_mean,&__pyx_mstate_global->__pyx_n_u_running_var,&__pyx_mstate_global->__pyx_n_u_out,0};
     const Py_ssize_t __pyx_kwds_len = (__pyx_kwds) ? __Pyx_NumKwargs_FASTCALL(__pyx_kwds) : 0;
-    if (unlikely(__pyx_kwds_len < 0)) __PYX_ERR(0, 215, __pyx_L3_error)
+    if (unlikely(__pyx_kwds_len < 0)) __PYX_ERR(0, 213, __pyx_L3_error)
     if (__pyx_kwds_len > 0) {
       switch (__pyx_nargs) {
         case  8:
         values[7] = __Pyx_ArgRef_FASTCALL(__pyx_args, 7);
-        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[7])) __PYX_ERR(0, 215, __pyx_L3_error)
+        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[7])) __PYX_ERR(0, 213, __pyx_L3_error)
         CYTHON_FALLTHROUGH;
         case  7:
         values[6] = __Pyx_ArgRef_FASTCALL(__pyx_args, 6);
-        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[6])) __PYX_ERR(0, 215, __pyx_L3_error)
+        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[6])) __PYX_ERR(0, 213, __pyx_L3_error)
         CYTHON_FALLTHROUGH;
         case  6:
         values[5] = __Pyx_ArgRef_FASTCALL(__pyx_args, 5);
-        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[5])) __PYX_ERR(0, 215, __pyx_L3_error)
+        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[5])) __PYX_ERR(0, 213, __pyx_L3_error)
         CYTHON_FALLTHROUGH;
         case  5:
         values[4] = __Pyx_ArgRef_FASTCALL(__pyx_args, 4);
-        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[4])) __PYX_ERR(0, 215, __pyx_L3_error)
+        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[4])) __PYX_ERR(0, 213, __pyx_L3_error)
         CYTHON_FALLTHROUGH;
         case  4:
         values[3] = __Pyx_ArgRef_FASTCALL(__pyx_args, 3);
-        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[3])) __PYX_ERR(0, 215, __pyx_L3_error)
+        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[3])) __PYX_ERR(0, 213, __pyx_L3_error)
         CYTHON_FALLTHROUGH;
         case  3:
         values[2] = __Pyx_ArgRef_FASTCALL(__pyx_args, 2);
-        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[2])) __PYX_ERR(0, 215, __pyx_L3_error)
+        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[2])) __PYX_ERR(0, 213, __pyx_L3_error)
         CYTHON_FALLTHROUGH;
         case  2:
         values[1] = __Pyx_ArgRef_FASTCALL(__pyx_args, 1);
-        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[1])) __PYX_ERR(0, 215, __pyx_L3_error)
+        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[1])) __PYX_ERR(0, 213, __pyx_L3_error)
         CYTHON_FALLTHROUGH;
         case  1:
         values[0] = __Pyx_ArgRef_FASTCALL(__pyx_args, 0);
-        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[0])) __PYX_ERR(0, 215, __pyx_L3_error)
+        if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[0])) __PYX_ERR(0, 213, __pyx_L3_error)
         CYTHON_FALLTHROUGH;
         case  0: break;
         default: goto __pyx_L5_argtuple_error;
       }
       const Py_ssize_t kwd_pos_args = __pyx_nargs;
-      if (__Pyx_ParseKeywords(__pyx_kwds, __pyx_kwvalues, __pyx_pyargnames, 0, values, kwd_pos_args, __pyx_kwds_len, "forward", 0) < (0)) __PYX_ERR(0, 215, __pyx_L3_error)
+      if (__Pyx_ParseKeywords(__pyx_kwds, __pyx_kwvalues, __pyx_pyargnames, 0, values, kwd_pos_args, __pyx_kwds_len, "forward", 0) < (0)) __PYX_ERR(0, 213, __pyx_L3_error)
       for (Py_ssize_t i = __pyx_nargs; i < 8; i++) {
-        if (unlikely(!values[i])) { __Pyx_RaiseArgtupleInvalid("forward", 1, 8, 8, i); __PYX_ERR(0, 215, __pyx_L3_error) }
+        if (unlikely(!values[i])) { __Pyx_RaiseArgtupleInvalid("forward", 1, 8, 8, i); __PYX_ERR(0, 213, __pyx_L3_error) }
       }
     } else if (unlikely(__pyx_nargs != 8)) {
       goto __pyx_L5_argtuple_error;
     } else {
       values[0] = __Pyx_ArgRef_FASTCALL(__pyx_args, 0);
-      if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[0])) __PYX_ERR(0, 215, __pyx_L3_error)
+      if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[0])) __PYX_ERR(0, 213, __pyx_L3_error)
       values[1] = __Pyx_ArgRef_FASTCALL(__pyx_args, 1);
-      if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[1])) __PYX_ERR(0, 215, __pyx_L3_error)
+      if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[1])) __PYX_ERR(0, 213, __pyx_L3_error)
       values[2] = __Pyx_ArgRef_FASTCALL(__pyx_args, 2);
-      if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[2])) __PYX_ERR(0, 215, __pyx_L3_error)
+      if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[2])) __PYX_ERR(0, 213, __pyx_L3_error)
       values[3] = __Pyx_ArgRef_FASTCALL(__pyx_args, 3);
-      if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[3])) __PYX_ERR(0, 215, __pyx_L3_error)
+      if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[3])) __PYX_ERR(0, 213, __pyx_L3_error)
       values[4] = __Pyx_ArgRef_FASTCALL(__pyx_args, 4);
-      if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[4])) __PYX_ERR(0, 215, __pyx_L3_error)
+      if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[4])) __PYX_ERR(0, 213, __pyx_L3_error)
       values[5] = __Pyx_ArgRef_FASTCALL(__pyx_args, 5);
-      if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[5])) __PYX_ERR(0, 215, __pyx_L3_error)
+      if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[5])) __PYX_ERR(0, 213, __pyx_L3_error)
       values[6] = __Pyx_ArgRef_FASTCALL(__pyx_args, 6);
-      if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[6])) __PYX_ERR(0, 215, __pyx_L3_error)
+      if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[6])) __PYX_ERR(0, 213, __pyx_L3_error)
       values[7] = __Pyx_ArgRef_FASTCALL(__pyx_args, 7);
-      if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[7])) __PYX_ERR(0, 215, __pyx_L3_error)
+      if (!CYTHON_ASSUME_SAFE_MACROS && unlikely(!values[7])) __PYX_ERR(0, 213, __pyx_L3_error)
     }
     __pyx_v_op = ((PyObject*)values[0]);
     __pyx_v_options = ((PyObject*)values[1]);
@@ -10682,7 +10681,7 @@ PyObject *__pyx_args, PyObject *__pyx_kwds
   }
   goto __pyx_L6_skip;
   __pyx_L5_argtuple_error:;
-  __Pyx_RaiseArgtupleInvalid("forward", 1, 8, 8, __pyx_nargs); __PYX_ERR(0, 215, __pyx_L3_error)
+  __Pyx_RaiseArgtupleInvalid("forward", 1, 8, 8, __pyx_nargs); __PYX_ERR(0, 213, __pyx_L3_error)
   __pyx_L6_skip:;
   goto __pyx_L4_argument_unpacking_done;
   __pyx_L3_error:;
@@ -10693,8 +10692,8 @@ PyObject *__pyx_args, PyObject *__pyx_kwds
   __Pyx_RefNannyFinishContext();
   return NULL;
   __pyx_L4_argument_unpacking_done:;
-  if (unlikely(!__Pyx_ArgTypeTest(((PyObject *)__pyx_v_op), (&PyUnicode_Type), 1, "op", 1))) __PYX_ERR(0, 215, __pyx_L1_error)
-  if (unlikely(!__Pyx_ArgTypeTest(((PyObject *)__pyx_v_options), (&PyTuple_Type), 1, "options", 1))) __PYX_ERR(0, 215, __pyx_L1_error)
+  if (unlikely(!__Pyx_ArgTypeTest(((PyObject *)__pyx_v_op), (&PyUnicode_Type), 1, "op", 1))) __PYX_ERR(0, 213, __pyx_L1_error)
+  if (unlikely(!__Pyx_ArgTypeTest(((PyObject *)__pyx_v_options), (&PyTuple_Type), 1, "options", 1))) __PYX_ERR(0, 213, __pyx_L1_error)
   __pyx_r = __pyx_pf_8normcore_14_compiled_lane_2forward(__pyx_self, __pyx_v_op, __pyx_v_options, __pyx_v_x, __pyx_v_weight, __pyx_v_bias, __pyx_v_running_mean, __pyx_v_running_var, __pyx_v_out);
 
   /* function exit code */
@@ -10718,6 +10717,7 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_2forward(CYTHON_UNUSED PyOb
   struct __pyx_obj_8normcore_14_compiled_lane_Entry *__pyx_v_entry = 0;
   struct __pyx_obj_8normcore_14_compiled_lane_Entry *__pyx_v_candidate = 0;
   PyArrayObject *__pyx_v_y = 0;
+  int __pyx_v_in_place;
   PyObject *__pyx_v_mean = NULL;
   PyObject *__pyx_v_rstd = NULL;
   PyObject *__pyx_r = NULL;
@@ -10734,19 +10734,19 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_2forward(CYTHON_UNUSED PyOb
   int __pyx_clineno = 0;
   __Pyx_RefNannySetupContext("forward", 0);
 
-  /* "normcore/_compiled_lane.pyx":217
+  /* "normcore/_compiled_lane.pyx":215
  * def forward(str op, tuple options, x, weight, bias, running_mean, running_var, out):
  *     """(y, ctx), or None where the call has to go the general way."""
  *     cdef Entry entry = None, candidate             # <<<<<<<<<<<<<<
  *     cdef cnp.ndarray y
- *     if not plain(x):
+ *     cdef bint in_place
 */
   __Pyx_INCREF(Py_None);
   __pyx_v_entry = ((struct __pyx_obj_8normcore_14_compiled_lane_Entry *)Py_None);
 
-  /* "normcore/_compiled_lane.pyx":219
- *     cdef Entry entry = None, candidate
+  /* "normcore/_compiled_lane.pyx":218
  *     cdef cnp.ndarray y
+ *     cdef bint in_place
  *     if not plain(x):             # <<<<<<<<<<<<<<
  *         return None
  *     for candidate in entries:
@@ -10756,8 +10756,8 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_2forward(CYTHON_UNUSED PyOb
   if (__pyx_t_1) {
 
 
-    /* "normcore/_compiled_lane.pyx":220
- *     cdef cnp.ndarray y
+    /* "normcore/_compiled_lane.pyx":219
+ *     cdef bint in_place
  *     if not plain(x):
  *         return None             # <<<<<<<<<<<<<<
  *     for candidate in entries:
@@ -10773,16 +10773,16 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_2forward(CYTHON_UNUSED PyOb
     }
     goto __pyx_L0;
 
-    /* "normcore/_compiled_lane.pyx":219
- *     cdef Entry entry = None, candidate
+    /* "normcore/_compiled_lane.pyx":218
  *     cdef cnp.ndarray y
+ *     cdef bint in_place
  *     if not plain(x):             # <<<<<<<<<<<<<<
  *         return None
  *     for candidate in entries:
 */
   }
 
-  /* "normcore/_compiled_lane.pyx":221
+  /* "normcore/_compiled_lane.pyx":220
  *     if not plain(x):
  *         return None
  *     for candidate in entries:             # <<<<<<<<<<<<<<
@@ -10791,7 +10791,7 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_2forward(CYTHON_UNUSED PyOb
 */
   if (unlikely(__pyx_v_8normcore_14_compiled_lane_entries == Py_None)) {
     PyErr_SetString(PyExc_TypeError, "\047NoneType\047 object is not iterable");
-    __PYX_ERR(0, 221, __pyx_L1_error)
+    __PYX_ERR(0, 220, __pyx_L1_error)
   }
   __pyx_t_2 = __pyx_v_8normcore_14_compiled_lane_entries; __Pyx_INCREF(__pyx_t_2);
   __pyx_t_3 = 0;
@@ -10799,19 +10799,19 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_2forward(CYTHON_UNUSED PyOb
     {
       Py_ssize_t __pyx_temp = __Pyx_PyList_GET_SIZE(__pyx_t_2);
       #if !CYTHON_ASSUME_SAFE_SIZE
-      if (unlikely((__pyx_temp < 0))) __PYX_ERR(0, 221, __pyx_L1_error)
+      if (unlikely((__pyx_temp < 0))) __PYX_ERR(0, 220, __pyx_L1_error)
       #endif
       if (__pyx_t_3 >= __pyx_temp) break;
     }
     __pyx_t_4 = __Pyx_PyList_GET_ITEM_REF(__pyx_t_2, __pyx_t_3, __Pyx_ReferenceSharing_OwnStrongReference);
     ++__pyx_t_3;
-    if (unlikely(!__pyx_t_4)) __PYX_ERR(0, 221, __pyx_L1_error)
+    if (unlikely(!__pyx_t_4)) __PYX_ERR(0, 220, __pyx_L1_error)
     __Pyx_GOTREF(__pyx_t_4);
-    if (!(likely(((__pyx_t_4) == Py_None) || likely(__Pyx_TypeTest(__pyx_t_4, __pyx_mstate_global->__pyx_ptype_8normcore_14_compiled_lane_Entry))))) __PYX_ERR(0, 221, __pyx_L1_error)
+    if (!(likely(((__pyx_t_4) == Py_None) || likely(__Pyx_TypeTest(__pyx_t_4, __pyx_mstate_global->__pyx_ptype_8normcore_14_compiled_lane_Entry))))) __PYX_ERR(0, 220, __pyx_L1_error)
     __Pyx_XDECREF_SET(__pyx_v_candidate, ((struct __pyx_obj_8normcore_14_compiled_lane_Entry *)__pyx_t_4));
     __pyx_t_4 = 0;
 
-    /* "normcore/_compiled_lane.pyx":222
+    /* "normcore/_compiled_lane.pyx":221
  *         return None
  *     for candidate in entries:
  *         if candidate.op is op and same_shape(x, candidate) and same_options(candidate.options, options):             # <<<<<<<<<<<<<<
@@ -10827,7 +10827,7 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_2forward(CYTHON_UNUSED PyOb
 
       goto __pyx_L7_bool_binop_done;
     }
-    if (!(likely(((__pyx_v_x) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_x, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 222, __pyx_L1_error)
+    if (!(likely(((__pyx_v_x) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_x, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 221, __pyx_L1_error)
     __pyx_t_5 = __pyx_f_8normcore_14_compiled_lane_same_shape(((PyArrayObject *)__pyx_v_x), __pyx_v_candidate);
 
     if (__pyx_t_5) {
@@ -10840,7 +10840,7 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_2forward(CYTHON_UNUSED PyOb
     }
     __pyx_t_4 = __pyx_v_candidate->options;
     __Pyx_INCREF(__pyx_t_4);
-    __pyx_t_5 = __pyx_f_8normcore_14_compiled_lane_same_options(((PyObject*)__pyx_t_4), __pyx_v_options); if (unlikely(__pyx_t_5 == ((int)-1))) __PYX_ERR(0, 222, __pyx_L1_error)
+    __pyx_t_5 = __pyx_f_8normcore_14_compiled_lane_same_options(((PyObject*)__pyx_t_4), __pyx_v_options); if (unlikely(__pyx_t_5 == ((int)-1))) __PYX_ERR(0, 221, __pyx_L1_error)
     __Pyx_DECREF(__pyx_t_4); __pyx_t_4 = 0;
 
     __pyx_t_1 = __pyx_t_5;
@@ -10849,7 +10849,7 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_2forward(CYTHON_UNUSED PyOb
     if (__pyx_t_1) {
 
 
-      /* "normcore/_compiled_lane.pyx":223
+      /* "normcore/_compiled_lane.pyx":222
  *     for candidate in entries:
  *         if candidate.op is op and same_shape(x, candidate) and same_options(candidate.options, options):
  *             entry = candidate             # <<<<<<<<<<<<<<
@@ -10859,7 +10859,7 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_2forward(CYTHON_UNUSED PyOb
       __Pyx_INCREF((PyObject *)__pyx_v_candidate);
       __Pyx_DECREF_SET(__pyx_v_entry, __pyx_v_candidate);
 
-      /* "normcore/_compiled_lane.pyx":224
+      /* "normcore/_compiled_lane.pyx":223
  *         if candidate.op is op and same_shape(x, candidate) and same_options(candidate.options, options):
  *             entry = candidate
  *             break             # <<<<<<<<<<<<<<
@@ -10868,7 +10868,7 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_2forward(CYTHON_UNUSED PyOb
 */
       goto __pyx_L5_break;
 
-      /* "normcore/_compiled_lane.pyx":222
+      /* "normcore/_compiled_lane.pyx":221
  *         return None
  *     for candidate in entries:
  *         if candidate.op is op and same_shape(x, candidate) and same_options(candidate.options, options):             # <<<<<<<<<<<<<<
@@ -10877,7 +10877,7 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_2forward(CYTHON_UNUSED PyOb
 */
     }
 
-    /* "normcore/_compiled_lane.pyx":221
+    /* "normcore/_compiled_lane.pyx":220
  *     if not plain(x):
  *         return None
  *     for candidate in entries:             # <<<<<<<<<<<<<<
@@ -10892,7 +10892,7 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_2forward(CYTHON_UNUSED PyOb
   goto __pyx_L10_for_end;
   __pyx_L10_for_end:;
 
-  /* "normcore/_compiled_lane.pyx":226
+  /* "normcore/_compiled_lane.pyx":225
  *             break
  *     if (
  *         entry is None or not is_parameter(weight, entry) or not is_parameter(bias, entry)             # <<<<<<<<<<<<<<
@@ -10919,7 +10919,7 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_2forward(CYTHON_UNUSED PyOb
     goto __pyx_L12_bool_binop_done;
   }
 
-  /* "normcore/_compiled_lane.pyx":227
+  /* "normcore/_compiled_lane.pyx":226
  *     if (
  *         entry is None or not is_parameter(weight, entry) or not is_parameter(bias, entry)
  *         or not running_fit(entry, x, weight, bias, running_mean, running_var) or not is_open()             # <<<<<<<<<<<<<<
@@ -10946,7 +10946,7 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_2forward(CYTHON_UNUSED PyOb
 
     goto __pyx_L12_bool_binop_done;
   }
-  __pyx_t_5 = __pyx_f_8normcore_14_compiled_lane_is_open(); if (unlikely(__pyx_t_5 == ((int)-1))) __PYX_ERR(0, 227, __pyx_L1_error)
+  __pyx_t_5 = __pyx_f_8normcore_14_compiled_lane_is_open(); if (unlikely(__pyx_t_5 == ((int)-1))) __PYX_ERR(0, 226, __pyx_L1_error)
   __pyx_t_6 = (!__pyx_t_5);
 
 
@@ -10955,7 +10955,7 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_2forward(CYTHON_UNUSED PyOb
 
   __pyx_L12_bool_binop_done:;
 
-  /* "normcore/_compiled_lane.pyx":225
+  /* "normcore/_compiled_lane.pyx":224
  *             entry = candidate
  *             break
  *     if (             # <<<<<<<<<<<<<<
@@ -10965,7 +10965,7 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_2forward(CYTHON_UNUSED PyOb
   if (__pyx_t_1) {
 
 
-    /* "normcore/_compiled_lane.pyx":229
+    /* "normcore/_compiled_lane.pyx":228
  *         or not running_fit(entry, x, weight, bias, running_mean, running_var) or not is_open()
  *     ):
  *         return None             # <<<<<<<<<<<<<<
@@ -10982,7 +10982,7 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_2forward(CYTHON_UNUSED PyOb
     }
     goto __pyx_L0;
 
-    /* "normcore/_compiled_lane.pyx":225
+    /* "normcore/_compiled_lane.pyx":224
  *             entry = candidate
  *             break
  *     if (             # <<<<<<<<<<<<<<
@@ -10991,7 +10991,7 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_2forward(CYTHON_UNUSED PyOb
 */
   }
 
-  /* "normcore/_compiled_lane.pyx":230
+  /* "normcore/_compiled_lane.pyx":229
  *     ):
  *         return None
  *     if out is None:             # <<<<<<<<<<<<<<
@@ -11002,20 +11002,20 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_2forward(CYTHON_UNUSED PyOb
   if (__pyx_t_1) {
 
 
-    /* "normcore/_compiled_lane.pyx":231
+    /* "normcore/_compiled_lane.pyx":230
  *         return None
  *     if out is None:
  *         y = cnp.PyArray_EMPTY(entry.ndim, entry.shape, entry.kind, 0)             # <<<<<<<<<<<<<<
  *     elif (
  *         plain_writable(out) and same_shape(out, entry)
 */
-    __pyx_t_2 = PyArray_EMPTY(__pyx_v_entry->ndim, __pyx_v_entry->shape, __pyx_v_entry->kind, 0); if (unlikely(!__pyx_t_2)) __PYX_ERR(0, 231, __pyx_L1_error)
+    __pyx_t_2 = PyArray_EMPTY(__pyx_v_entry->ndim, __pyx_v_entry->shape, __pyx_v_entry->kind, 0); if (unlikely(!__pyx_t_2)) __PYX_ERR(0, 230, __pyx_L1_error)
     __Pyx_GOTREF(__pyx_t_2);
-    if (!(likely(((__pyx_t_2) == Py_None) || likely(__Pyx_TypeTest(__pyx_t_2, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 231, __pyx_L1_error)
+    if (!(likely(((__pyx_t_2) == Py_None) || likely(__Pyx_TypeTest(__pyx_t_2, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 230, __pyx_L1_error)
     __pyx_v_y = ((PyArrayObject *)__pyx_t_2);
     __pyx_t_2 = 0;
 
-    /* "normcore/_compiled_lane.pyx":230
+    /* "normcore/_compiled_lane.pyx":229
  *     ):
  *         return None
  *     if out is None:             # <<<<<<<<<<<<<<
@@ -11025,7 +11025,7 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_2forward(CYTHON_UNUSED PyOb
     goto __pyx_L17;
   }
 
-  /* "normcore/_compiled_lane.pyx":233
+  /* "normcore/_compiled_lane.pyx":232
  *         y = cnp.PyArray_EMPTY(entry.ndim, entry.shape, entry.kind, 0)
  *     elif (
  *         plain_writable(out) and same_shape(out, entry)             # <<<<<<<<<<<<<<
@@ -11043,16 +11043,16 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_2forward(CYTHON_UNUSED PyOb
     goto __pyx_L18_bool_binop_done;
   }
 
-  /* "normcore/_compiled_lane.pyx":234
+  /* "normcore/_compiled_lane.pyx":233
  *     elif (
  *         plain_writable(out) and same_shape(out, entry)
  *         and (cnp.PyArray_DATA(out) == cnp.PyArray_DATA(x) or apart(out, x)) and apart_or_none(out, weight)             # <<<<<<<<<<<<<<
  *         and apart_or_none(out, bias) and apart_or_none(out, running_mean) and apart_or_none(out, running_var)
  *     ):
 */
-  if (!(likely(((__pyx_v_out) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_out, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 233, __pyx_L1_error)
+  if (!(likely(((__pyx_v_out) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_out, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 232, __pyx_L1_error)
 
-  /* "normcore/_compiled_lane.pyx":233
+  /* "normcore/_compiled_lane.pyx":232
  *         y = cnp.PyArray_EMPTY(entry.ndim, entry.shape, entry.kind, 0)
  *     elif (
  *         plain_writable(out) and same_shape(out, entry)             # <<<<<<<<<<<<<<
@@ -11070,15 +11070,15 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_2forward(CYTHON_UNUSED PyOb
     goto __pyx_L18_bool_binop_done;
   }
 
-  /* "normcore/_compiled_lane.pyx":234
+  /* "normcore/_compiled_lane.pyx":233
  *     elif (
  *         plain_writable(out) and same_shape(out, entry)
  *         and (cnp.PyArray_DATA(out) == cnp.PyArray_DATA(x) or apart(out, x)) and apart_or_none(out, weight)             # <<<<<<<<<<<<<<
  *         and apart_or_none(out, bias) and apart_or_none(out, running_mean) and apart_or_none(out, running_var)
  *     ):
 */
-  if (!(likely(((__pyx_v_out) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_out, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 234, __pyx_L1_error)
-  if (!(likely(((__pyx_v_x) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_x, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 234, __pyx_L1_error)
+  if (!(likely(((__pyx_v_out) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_out, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 233, __pyx_L1_error)
+  if (!(likely(((__pyx_v_x) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_x, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 233, __pyx_L1_error)
   __pyx_t_6 = (PyArray_DATA(((PyArrayObject *)__pyx_v_out)) == PyArray_DATA(((PyArrayObject *)__pyx_v_x)));
 
   if (!__pyx_t_6) {
@@ -11087,8 +11087,8 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_2forward(CYTHON_UNUSED PyOb
 
     goto __pyx_L21_next_and;
   }
-  if (!(likely(((__pyx_v_out) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_out, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 234, __pyx_L1_error)
-  if (!(likely(((__pyx_v_x) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_x, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 234, __pyx_L1_error)
+  if (!(likely(((__pyx_v_out) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_out, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 233, __pyx_L1_error)
+  if (!(likely(((__pyx_v_x) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_x, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 233, __pyx_L1_error)
   __pyx_t_6 = __pyx_f_8normcore_14_compiled_lane_apart(((PyArrayObject *)__pyx_v_out), ((PyArrayObject *)__pyx_v_x));
 
   if (__pyx_t_6) {
@@ -11101,16 +11101,16 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_2forward(CYTHON_UNUSED PyOb
   }
   __pyx_L21_next_and:;
 
-  /* "normcore/_compiled_lane.pyx":235
+  /* "normcore/_compiled_lane.pyx":234
  *         plain_writable(out) and same_shape(out, entry)
  *         and (cnp.PyArray_DATA(out) == cnp.PyArray_DATA(x) or apart(out, x)) and apart_or_none(out, weight)
  *         and apart_or_none(out, bias) and apart_or_none(out, running_mean) and apart_or_none(out, running_var)             # <<<<<<<<<<<<<<
  *     ):
  *         y = out
 */
-  if (!(likely(((__pyx_v_out) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_out, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 234, __pyx_L1_error)
+  if (!(likely(((__pyx_v_out) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_out, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 233, __pyx_L1_error)
 
-  /* "normcore/_compiled_lane.pyx":234
+  /* "normcore/_compiled_lane.pyx":233
  *     elif (
  *         plain_writable(out) and same_shape(out, entry)
  *         and (cnp.PyArray_DATA(out) == cnp.PyArray_DATA(x) or apart(out, x)) and apart_or_none(out, weight)             # <<<<<<<<<<<<<<
@@ -11128,14 +11128,14 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_2forward(CYTHON_UNUSED PyOb
     goto __pyx_L18_bool_binop_done;
   }
 
-  /* "normcore/_compiled_lane.pyx":235
+  /* "normcore/_compiled_lane.pyx":234
  *         plain_writable(out) and same_shape(out, entry)
  *         and (cnp.PyArray_DATA(out) == cnp.PyArray_DATA(x) or apart(out, x)) and apart_or_none(out, weight)
  *         and apart_or_none(out, bias) and apart_or_none(out, running_mean) and apart_or_none(out, running_var)             # <<<<<<<<<<<<<<
  *     ):
  *         y = out
 */
-  if (!(likely(((__pyx_v_out) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_out, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 235, __pyx_L1_error)
+  if (!(likely(((__pyx_v_out) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_out, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 234, __pyx_L1_error)
   __pyx_t_6 = __pyx_f_8normcore_14_compiled_lane_apart_or_none(((PyArrayObject *)__pyx_v_out), __pyx_v_bias);
 
   if (__pyx_t_6) {
@@ -11146,7 +11146,7 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_2forward(CYTHON_UNUSED PyOb
 
     goto __pyx_L18_bool_binop_done;
   }
-  if (!(likely(((__pyx_v_out) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_out, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 235, __pyx_L1_error)
+  if (!(likely(((__pyx_v_out) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_out, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 234, __pyx_L1_error)
   __pyx_t_6 = __pyx_f_8normcore_14_compiled_lane_apart_or_none(((PyArrayObject *)__pyx_v_out), __pyx_v_running_mean);
 
   if (__pyx_t_6) {
@@ -11157,7 +11157,7 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_2forward(CYTHON_UNUSED PyOb
 
     goto __pyx_L18_bool_binop_done;
   }
-  if (!(likely(((__pyx_v_out) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_out, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 235, __pyx_L1_error)
+  if (!(likely(((__pyx_v_out) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_out, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 234, __pyx_L1_error)
   __pyx_t_6 = __pyx_f_8normcore_14_compiled_lane_apart_or_none(((PyArrayObject *)__pyx_v_out), __pyx_v_running_var);
 
 
@@ -11165,7 +11165,7 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_2forward(CYTHON_UNUSED PyOb
 
   __pyx_L18_bool_binop_done:;
 
-  /* "normcore/_compiled_lane.pyx":232
+  /* "normcore/_compiled_lane.pyx":231
  *     if out is None:
  *         y = cnp.PyArray_EMPTY(entry.ndim, entry.shape, entry.kind, 0)
  *     elif (             # <<<<<<<<<<<<<<
@@ -11175,7 +11175,7 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_2forward(CYTHON_UNUSED PyOb
   if (__pyx_t_1) {
 
 
-    /* "normcore/_compiled_lane.pyx":237
+    /* "normcore/_compiled_lane.pyx":236
  *         and apart_or_none(out, bias) and apart_or_none(out, running_mean) and apart_or_none(out, running_var)
  *     ):
  *         y = out             # <<<<<<<<<<<<<<
@@ -11184,11 +11184,11 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_2forward(CYTHON_UNUSED PyOb
 */
     __pyx_t_2 = __pyx_v_out;
     __Pyx_INCREF(__pyx_t_2);
-    if (!(likely(((__pyx_t_2) == Py_None) || likely(__Pyx_TypeTest(__pyx_t_2, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 237, __pyx_L1_error)
+    if (!(likely(((__pyx_t_2) == Py_None) || likely(__Pyx_TypeTest(__pyx_t_2, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 236, __pyx_L1_error)
     __pyx_v_y = ((PyArrayObject *)__pyx_t_2);
     __pyx_t_2 = 0;
 
-    /* "normcore/_compiled_lane.pyx":232
+    /* "normcore/_compiled_lane.pyx":231
  *     if out is None:
  *         y = cnp.PyArray_EMPTY(entry.ndim, entry.shape, entry.kind, 0)
  *     elif (             # <<<<<<<<<<<<<<
@@ -11198,7 +11198,7 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_2forward(CYTHON_UNUSED PyOb
     goto __pyx_L17;
   }
 
-  /* "normcore/_compiled_lane.pyx":239
+  /* "normcore/_compiled_lane.pyx":238
  *         y = out
  *     else:
  *         return None             # <<<<<<<<<<<<<<
@@ -11218,40 +11218,40 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_2forward(CYTHON_UNUSED PyOb
   }
   __pyx_L17:;
 
-  /* "normcore/_compiled_lane.pyx":240
+  /* "normcore/_compiled_lane.pyx":239
  *     else:
  *         return None
  *     mean, rstd = vector(entry.groups, cnp.NPY_FLOAT64), vector(entry.groups, cnp.NPY_FLOAT64)             # <<<<<<<<<<<<<<
  *     run_forward(entry, x, weight, bias, running_mean, running_var, mean, rstd, y)
- *     return y, context(entry, x, weight, bias, mean, rstd, out is not None and cnp.PyArray_DATA(y) == cnp.PyArray_DATA(x))
+ *     in_place = out is not None and cnp.PyArray_DATA(y) == cnp.PyArray_DATA(x)
 */
-  __pyx_t_2 = __pyx_f_8normcore_14_compiled_lane_vector(__pyx_v_entry->groups, NPY_FLOAT64); if (unlikely(!__pyx_t_2)) __PYX_ERR(0, 240, __pyx_L1_error)
+  __pyx_t_2 = __pyx_f_8normcore_14_compiled_lane_vector(__pyx_v_entry->groups, NPY_FLOAT64); if (unlikely(!__pyx_t_2)) __PYX_ERR(0, 239, __pyx_L1_error)
   __Pyx_GOTREF(__pyx_t_2);
-  __pyx_t_4 = __pyx_f_8normcore_14_compiled_lane_vector(__pyx_v_entry->groups, NPY_FLOAT64); if (unlikely(!__pyx_t_4)) __PYX_ERR(0, 240, __pyx_L1_error)
+  __pyx_t_4 = __pyx_f_8normcore_14_compiled_lane_vector(__pyx_v_entry->groups, NPY_FLOAT64); if (unlikely(!__pyx_t_4)) __PYX_ERR(0, 239, __pyx_L1_error)
   __Pyx_GOTREF(__pyx_t_4);
   __pyx_v_mean = __pyx_t_2;
   __pyx_t_2 = 0;
   __pyx_v_rstd = __pyx_t_4;
   __pyx_t_4 = 0;
 
-  /* "normcore/_compiled_lane.pyx":241
+  /* "normcore/_compiled_lane.pyx":240
  *         return None
  *     mean, rstd = vector(entry.groups, cnp.NPY_FLOAT64), vector(entry.groups, cnp.NPY_FLOAT64)
  *     run_forward(entry, x, weight, bias, running_mean, running_var, mean, rstd, y)             # <<<<<<<<<<<<<<
- *     return y, context(entry, x, weight, bias, mean, rstd, out is not None and cnp.PyArray_DATA(y) == cnp.PyArray_DATA(x))
- * 
+ *     in_place = out is not None and cnp.PyArray_DATA(y) == cnp.PyArray_DATA(x)
+ *     return y, context(entry, x, weight, bias, mean, rstd, in_place)
 */
-  if (!(likely(((__pyx_v_x) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_x, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 241, __pyx_L1_error)
-  if (!(likely(((__pyx_v_mean) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_mean, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 241, __pyx_L1_error)
-  if (!(likely(((__pyx_v_rstd) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_rstd, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 241, __pyx_L1_error)
-  __pyx_t_7 = __pyx_f_8normcore_14_compiled_lane_run_forward(__pyx_v_entry, ((PyArrayObject *)__pyx_v_x), __pyx_v_weight, __pyx_v_bias, __pyx_v_running_mean, __pyx_v_running_var, ((PyArrayObject *)__pyx_v_mean), ((PyArrayObject *)__pyx_v_rstd), __pyx_v_y); if (unlikely(__pyx_t_7 == ((int)-1))) __PYX_ERR(0, 241, __pyx_L1_error)
+  if (!(likely(((__pyx_v_x) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_x, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 240, __pyx_L1_error)
+  if (!(likely(((__pyx_v_mean) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_mean, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 240, __pyx_L1_error)
+  if (!(likely(((__pyx_v_rstd) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_rstd, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 240, __pyx_L1_error)
+  __pyx_t_7 = __pyx_f_8normcore_14_compiled_lane_run_forward(__pyx_v_entry, ((PyArrayObject *)__pyx_v_x), __pyx_v_weight, __pyx_v_bias, __pyx_v_running_mean, __pyx_v_running_var, ((PyArrayObject *)__pyx_v_mean), ((PyArrayObject *)__pyx_v_rstd), __pyx_v_y); if (unlikely(__pyx_t_7 == ((int)-1))) __PYX_ERR(0, 240, __pyx_L1_error)
 
 
-  /* "normcore/_compiled_lane.pyx":242
+  /* "normcore/_compiled_lane.pyx":241
  *     mean, rstd = vector(entry.groups, cnp.NPY_FLOAT64), vector(entry.groups, cnp.NPY_FLOAT64)
  *     run_forward(entry, x, weight, bias, running_mean, running_var, mean, rstd, y)
- *     return y, context(entry, x, weight, bias, mean, rstd, out is not None and cnp.PyArray_DATA(y) == cnp.PyArray_DATA(x))             # <<<<<<<<<<<<<<
- * 
+ *     in_place = out is not None and cnp.PyArray_DATA(y) == cnp.PyArray_DATA(x)             # <<<<<<<<<<<<<<
+ *     return y, context(entry, x, weight, bias, mean, rstd, in_place)
  * 
 */
   __pyx_t_6 = (__pyx_v_out != Py_None);
@@ -11263,16 +11263,24 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_2forward(CYTHON_UNUSED PyOb
 
     goto __pyx_L26_bool_binop_done;
   }
-  if (!(likely(((__pyx_v_x) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_x, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 242, __pyx_L1_error)
+  if (!(likely(((__pyx_v_x) == Py_None) || likely(__Pyx_TypeTest(__pyx_v_x, __pyx_mstate_global->__pyx_ptype_5numpy_ndarray))))) __PYX_ERR(0, 241, __pyx_L1_error)
   __pyx_t_6 = (PyArray_DATA(__pyx_v_y) == PyArray_DATA(((PyArrayObject *)__pyx_v_x)));
 
 
   __pyx_t_1 = __pyx_t_6;
 
   __pyx_L26_bool_binop_done:;
-  __pyx_t_4 = __pyx_f_8normcore_14_compiled_lane_context(__pyx_v_entry, __pyx_v_x, __pyx_v_weight, __pyx_v_bias, __pyx_v_mean, __pyx_v_rstd, __pyx_t_1); if (unlikely(!__pyx_t_4)) __PYX_ERR(0, 242, __pyx_L1_error)
-  __Pyx_GOTREF(__pyx_t_4);
+  __pyx_v_in_place = __pyx_t_1;
 
+  /* "normcore/_compiled_lane.pyx":242
+ *     run_forward(entry, x, weight, bias, running_mean, running_var, mean, rstd, y)
+ *     in_place = out is not None and cnp.PyArray_DATA(y) == cnp.PyArray_DATA(x)
+ *     return y, context(entry, x, weight, bias, mean, rstd, in_place)             # <<<<<<<<<<<<<<
+ * 
+ * 
+*/
+  __pyx_t_4 = __pyx_f_8normcore_14_compiled_lane_context(__pyx_v_entry, __pyx_v_x, __pyx_v_weight, __pyx_v_bias, __pyx_v_mean, __pyx_v_rstd, __pyx_v_in_place); if (unlikely(!__pyx_t_4)) __PYX_ERR(0, 242, __pyx_L1_error)
+  __Pyx_GOTREF(__pyx_t_4);
   __pyx_t_2 = PyTuple_New(2); if (unlikely(!__pyx_t_2)) __PYX_ERR(0, 242, __pyx_L1_error)
   __Pyx_GOTREF(__pyx_t_2);
   __Pyx_INCREF((PyObject *)__pyx_v_y);
@@ -11292,7 +11300,7 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_2forward(CYTHON_UNUSED PyOb
   __pyx_t_2 = 0;
   goto __pyx_L0;
 
-  /* "normcore/_compiled_lane.pyx":215
+  /* "normcore/_compiled_lane.pyx":213
  * 
  * 
  * def forward(str op, tuple options, x, weight, bias, running_mean, running_var, out):             # <<<<<<<<<<<<<<
@@ -11310,6 +11318,7 @@ static PyObject *__pyx_pf_8normcore_14_compiled_lane_2forward(CYTHON_UNUSED PyOb
   __Pyx_XDECREF((PyObject *)__pyx_v_entry);
   __Pyx_XDECREF((PyObject *)__pyx_v_candidate);
   __Pyx_XDECREF((PyObject *)__pyx_v_y);
+
   __Pyx_XDECREF(__pyx_v_mean);
   __Pyx_XDECREF(__pyx_v_rstd);
   __Pyx_XGIVEREF(__pyx_r);
@@ -15552,14 +15561,14 @@ static int __Pyx_modinit_Exttype___pyx_obj_8normcore_14_compiled_lane_Entry(__py
   __Pyx_RefNannySetupContext("__Pyx_modinit_Exttype___pyx_obj_8normcore_14_compiled_lane_Entry", 0);
   /*--- Exttype __pyx_obj_8normcore_14_compiled_lane_Entry ---*/
   #if CYTHON_USE_TYPE_SPECS
-  __pyx_mstate->__pyx_ptype_8normcore_14_compiled_lane_Entry = (PyTypeObject *) __Pyx_PyType_FromModuleAndSpec(__pyx_m, &__pyx_type_8normcore_14_compiled_lane_Entry_spec, NULL); if (unlikely(!__pyx_mstate->__pyx_ptype_8normcore_14_compiled_lane_Entry)) __PYX_ERR(0, 49, __pyx_L1_error)
+  __pyx_mstate->__pyx_ptype_8normcore_14_compiled_lane_Entry = (PyTypeObject *) __Pyx_PyType_FromModuleAndSpec(__pyx_m, &__pyx_type_8normcore_14_compiled_lane_Entry_spec, NULL); if (unlikely(!__pyx_mstate->__pyx_ptype_8normcore_14_compiled_lane_Entry)) __PYX_ERR(0, 47, __pyx_L1_error)
   #else
   __pyx_mstate->__pyx_ptype_8normcore_14_compiled_lane_Entry = &__pyx_type_8normcore_14_compiled_lane_Entry;
   #endif
   #if !CYTHON_COMPILING_IN_LIMITED_API
   #endif
   #if !CYTHON_USE_TYPE_SPECS
-  if (__Pyx_PyType_Ready(__pyx_mstate->__pyx_ptype_8normcore_14_compiled_lane_Entry) < (0)) __PYX_ERR(0, 49, __pyx_L1_error)
+  if (__Pyx_PyType_Ready(__pyx_mstate->__pyx_ptype_8normcore_14_compiled_lane_Entry) < (0)) __PYX_ERR(0, 47, __pyx_L1_error)
   #endif
   #if CYTHON_COMPILING_IN_CPYTHON && PY_VERSION_HEX >= 0x030E0000
   PyUnstable_Object_EnableDeferredRefcount((PyObject*)__pyx_mstate->__pyx_ptype_8normcore_14_compiled_lane_Entry);
@@ -15569,8 +15578,8 @@ static int __Pyx_modinit_Exttype___pyx_obj_8normcore_14_compiled_lane_Entry(__py
     __pyx_mstate->__pyx_ptype_8normcore_14_compiled_lane_Entry->tp_getattro = PyObject_GenericGetAttr;
   }
   #endif
-  if (PyObject_SetAttr(__pyx_m, __pyx_mstate_global->__pyx_n_u_Entry, (PyObject *) __pyx_mstate->__pyx_ptype_8normcore_14_compiled_lane_Entry) < (0)) __PYX_ERR(0, 49, __pyx_L1_error)
-  if (__Pyx_setup_reduce((PyObject *) __pyx_mstate->__pyx_ptype_8normcore_14_compiled_lane_Entry) < (0)) __PYX_ERR(0, 49, __pyx_L1_error)
+  if (PyObject_SetAttr(__pyx_m, __pyx_mstate_global->__pyx_n_u_Entry, (PyObject *) __pyx_mstate->__pyx_ptype_8normcore_14_compiled_lane_Entry) < (0)) __PYX_ERR(0, 47, __pyx_L1_error)
+  if (__Pyx_setup_reduce((PyObject *) __pyx_mstate->__pyx_ptype_8normcore_14_compiled_lane_Entry) < (0)) __PYX_ERR(0, 47, __pyx_L1_error)
   __Pyx_RefNannyFinishContext();
   return 0;
   __pyx_L1_error:;
@@ -15587,14 +15596,14 @@ static int __Pyx_modinit_Exttype___pyx_obj_8normcore_14_compiled_lane___pyx_scop
   __Pyx_RefNannySetupContext("__Pyx_modinit_Exttype___pyx_obj_8normcore_14_compiled_lane___pyx_scope_struct__genexpr", 0);
   /*--- Exttype __pyx_obj_8normcore_14_compiled_lane___pyx_scope_struct__genexpr ---*/
   #if CYTHON_USE_TYPE_SPECS
-  __pyx_mstate->__pyx_ptype_8normcore_14_compiled_lane___pyx_scope_struct__genexpr = (PyTypeObject *) __Pyx_PyType_FromModuleAndSpec(__pyx_m, &__pyx_type_8normcore_14_compiled_lane___pyx_scope_struct__genexpr_spec, NULL); if (unlikely(!__pyx_mstate->__pyx_ptype_8normcore_14_compiled_lane___pyx_scope_struct__genexpr)) __PYX_ERR(0, 81, __pyx_L1_error)
+  __pyx_mstate->__pyx_ptype_8normcore_14_compiled_lane___pyx_scope_struct__genexpr = (PyTypeObject *) __Pyx_PyType_FromModuleAndSpec(__pyx_m, &__pyx_type_8normcore_14_compiled_lane___pyx_scope_struct__genexpr_spec, NULL); if (unlikely(!__pyx_mstate->__pyx_ptype_8normcore_14_compiled_lane___pyx_scope_struct__genexpr)) __PYX_ERR(0, 79, __pyx_L1_error)
   #else
   __pyx_mstate->__pyx_ptype_8normcore_14_compiled_lane___pyx_scope_struct__genexpr = &__pyx_type_8normcore_14_compiled_lane___pyx_scope_struct__genexpr;
   #endif
   #if !CYTHON_COMPILING_IN_LIMITED_API
   #endif
   #if !CYTHON_USE_TYPE_SPECS
-  if (__Pyx_PyType_Ready(__pyx_mstate->__pyx_ptype_8normcore_14_compiled_lane___pyx_scope_struct__genexpr) < (0)) __PYX_ERR(0, 81, __pyx_L1_error)
+  if (__Pyx_PyType_Ready(__pyx_mstate->__pyx_ptype_8normcore_14_compiled_lane___pyx_scope_struct__genexpr) < (0)) __PYX_ERR(0, 79, __pyx_L1_error)
   #endif
   #if CYTHON_COMPILING_IN_CPYTHON && PY_VERSION_HEX >= 0x030E0000
   PyUnstable_Object_EnableDeferredRefcount((PyObject*)__pyx_mstate->__pyx_ptype_8normcore_14_compiled_lane___pyx_scope_struct__genexpr);
@@ -16146,41 +16155,28 @@ __Pyx_RefNannySetupContext("PyInit__compiled_lane", 0);
   /* "normcore/_compiled_lane.pyx":32
  * )
  * 
- * import numpy as np             # <<<<<<<<<<<<<<
- * 
- * from normcore import _dispatch, _threads
-*/
-  __pyx_t_1 = __Pyx_Import(__pyx_mstate_global->__pyx_n_u_numpy, 0, 0, NULL, 0); if (unlikely(!__pyx_t_1)) __PYX_ERR(0, 32, __pyx_L1_error)
-  __pyx_t_2 = __pyx_t_1;
-  __Pyx_GOTREF(__pyx_t_2);
-  if (PyDict_SetItem(__pyx_mstate_global->__pyx_d, __pyx_mstate_global->__pyx_n_u_np, __pyx_t_2) < (0)) __PYX_ERR(0, 32, __pyx_L1_error)
-  __Pyx_DECREF(__pyx_t_2); __pyx_t_2 = 0;
-
-  /* "normcore/_compiled_lane.pyx":34
- * import numpy as np
- * 
  * from normcore import _dispatch, _threads             # <<<<<<<<<<<<<<
  * from normcore._context import NormContext
  * 
 */
   {
     PyObject* const __pyx_imported_names[] = {__pyx_mstate_global->__pyx_n_u_dispatch,__pyx_mstate_global->__pyx_n_u_threads};
-    __pyx_t_1 = __Pyx_Import(__pyx_mstate_global->__pyx_n_u_normcore, __pyx_imported_names, 2, NULL, 0); if (unlikely(!__pyx_t_1)) __PYX_ERR(0, 34, __pyx_L1_error)
+    __pyx_t_1 = __Pyx_Import(__pyx_mstate_global->__pyx_n_u_normcore, __pyx_imported_names, 2, NULL, 0); if (unlikely(!__pyx_t_1)) __PYX_ERR(0, 32, __pyx_L1_error)
   }
   __pyx_t_2 = __pyx_t_1;
   __Pyx_GOTREF(__pyx_t_2);
   {
     PyObject* const __pyx_imported_names[] = {__pyx_mstate_global->__pyx_n_u_dispatch,__pyx_mstate_global->__pyx_n_u_threads};
     for (__pyx_t_3=0; __pyx_t_3 < 2; __pyx_t_3++) {
-      __pyx_t_4 = __Pyx_ImportFrom(__pyx_t_2, __pyx_imported_names[__pyx_t_3]); if (unlikely(!__pyx_t_4)) __PYX_ERR(0, 34, __pyx_L1_error)
+      __pyx_t_4 = __Pyx_ImportFrom(__pyx_t_2, __pyx_imported_names[__pyx_t_3]); if (unlikely(!__pyx_t_4)) __PYX_ERR(0, 32, __pyx_L1_error)
       __Pyx_GOTREF(__pyx_t_4);
-      if (PyDict_SetItem(__pyx_mstate_global->__pyx_d, __pyx_imported_names[__pyx_t_3], __pyx_t_4) < (0)) __PYX_ERR(0, 34, __pyx_L1_error)
+      if (PyDict_SetItem(__pyx_mstate_global->__pyx_d, __pyx_imported_names[__pyx_t_3], __pyx_t_4) < (0)) __PYX_ERR(0, 32, __pyx_L1_error)
       __Pyx_DECREF(__pyx_t_4); __pyx_t_4 = 0;
     }
   }
   __Pyx_DECREF(__pyx_t_2); __pyx_t_2 = 0;
 
-  /* "normcore/_compiled_lane.pyx":35
+  /* "normcore/_compiled_lane.pyx":33
  * 
  * from normcore import _dispatch, _threads
  * from normcore._context import NormContext             # <<<<<<<<<<<<<<
@@ -16189,57 +16185,57 @@ __Pyx_RefNannySetupContext("PyInit__compiled_lane", 0);
 */
   {
     PyObject* const __pyx_imported_names[] = {__pyx_mstate_global->__pyx_n_u_NormContext};
-    __pyx_t_1 = __Pyx_Import(__pyx_mstate_global->__pyx_n_u_normcore__context, __pyx_imported_names, 1, NULL, 0); if (unlikely(!__pyx_t_1)) __PYX_ERR(0, 35, __pyx_L1_error)
+    __pyx_t_1 = __Pyx_Import(__pyx_mstate_global->__pyx_n_u_normcore__context, __pyx_imported_names, 1, NULL, 0); if (unlikely(!__pyx_t_1)) __PYX_ERR(0, 33, __pyx_L1_error)
   }
   __pyx_t_2 = __pyx_t_1;
   __Pyx_GOTREF(__pyx_t_2);
   {
     PyObject* const __pyx_imported_names[] = {__pyx_mstate_global->__pyx_n_u_NormContext};
     __pyx_t_3 = 0; {
-      __pyx_t_4 = __Pyx_ImportFrom(__pyx_t_2, __pyx_imported_names[__pyx_t_3]); if (unlikely(!__pyx_t_4)) __PYX_ERR(0, 35, __pyx_L1_error)
+      __pyx_t_4 = __Pyx_ImportFrom(__pyx_t_2, __pyx_imported_names[__pyx_t_3]); if (unlikely(!__pyx_t_4)) __PYX_ERR(0, 33, __pyx_L1_error)
       __Pyx_GOTREF(__pyx_t_4);
-      if (PyDict_SetItem(__pyx_mstate_global->__pyx_d, __pyx_imported_names[__pyx_t_3], __pyx_t_4) < (0)) __PYX_ERR(0, 35, __pyx_L1_error)
+      if (PyDict_SetItem(__pyx_mstate_global->__pyx_d, __pyx_imported_names[__pyx_t_3], __pyx_t_4) < (0)) __PYX_ERR(0, 33, __pyx_L1_error)
       __Pyx_DECREF(__pyx_t_4); __pyx_t_4 = 0;
     }
   }
   __Pyx_DECREF(__pyx_t_2); __pyx_t_2 = 0;
 
-  /* "normcore/_compiled_lane.pyx":37
+  /* "normcore/_compiled_lane.pyx":35
  * from normcore._context import NormContext
  * 
  * cnp.import_array()             # <<<<<<<<<<<<<<
  * 
  * cdef enum:
 */
-  __pyx_t_5 = __pyx_f_5numpy_import_array(); if (unlikely(__pyx_t_5 == ((int)-1))) __PYX_ERR(0, 37, __pyx_L1_error)
+  __pyx_t_5 = __pyx_f_5numpy_import_array(); if (unlikely(__pyx_t_5 == ((int)-1))) __PYX_ERR(0, 35, __pyx_L1_error)
 
 
-  /* "normcore/_compiled_lane.pyx":43
+  /* "normcore/_compiled_lane.pyx":41
  *     ON_STACK = 256  # parameters whose float64 copies need no allocation
  * 
  * cdef Py_ssize_t PARALLEL_BYTES = _threads.PARALLEL_BYTES             # <<<<<<<<<<<<<<
  * cdef object backend_variable = _dispatch.backend_variable
  * cdef object new_context = NormContext.__new__
 */
-  __Pyx_GetModuleGlobalName(__pyx_t_2, __pyx_mstate_global->__pyx_n_u_threads); if (unlikely(!__pyx_t_2)) __PYX_ERR(0, 43, __pyx_L1_error)
+  __Pyx_GetModuleGlobalName(__pyx_t_2, __pyx_mstate_global->__pyx_n_u_threads); if (unlikely(!__pyx_t_2)) __PYX_ERR(0, 41, __pyx_L1_error)
   __Pyx_GOTREF(__pyx_t_2);
-  __pyx_t_4 = __Pyx_PyObject_GetAttrStr(__pyx_t_2, __pyx_mstate_global->__pyx_n_u_PARALLEL_BYTES); if (unlikely(!__pyx_t_4)) __PYX_ERR(0, 43, __pyx_L1_error)
+  __pyx_t_4 = __Pyx_PyObject_GetAttrStr(__pyx_t_2, __pyx_mstate_global->__pyx_n_u_PARALLEL_BYTES); if (unlikely(!__pyx_t_4)) __PYX_ERR(0, 41, __pyx_L1_error)
   __Pyx_GOTREF(__pyx_t_4);
   __Pyx_DECREF(__pyx_t_2); __pyx_t_2 = 0;
-  __pyx_t_3 = __Pyx_PyIndex_AsSsize_t(__pyx_t_4); if (unlikely((__pyx_t_3 == (Py_ssize_t)-1) && PyErr_Occurred())) __PYX_ERR(0, 43, __pyx_L1_error)
+  __pyx_t_3 = __Pyx_PyIndex_AsSsize_t(__pyx_t_4); if (unlikely((__pyx_t_3 == (Py_ssize_t)-1) && PyErr_Occurred())) __PYX_ERR(0, 41, __pyx_L1_error)
   __Pyx_DECREF(__pyx_t_4); __pyx_t_4 = 0;
   __pyx_v_8normcore_14_compiled_lane_PARALLEL_BYTES = __pyx_t_3;
 
-  /* "normcore/_compiled_lane.pyx":44
+  /* "normcore/_compiled_lane.pyx":42
  * 
  * cdef Py_ssize_t PARALLEL_BYTES = _threads.PARALLEL_BYTES
  * cdef object backend_variable = _dispatch.backend_variable             # <<<<<<<<<<<<<<
  * cdef object new_context = NormContext.__new__
  * cdef int process_allows = -1  # not asked yet
 */
-  __Pyx_GetModuleGlobalName(__pyx_t_4, __pyx_mstate_global->__pyx_n_u_dispatch); if (unlikely(!__pyx_t_4)) __PYX_ERR(0, 44, __pyx_L1_error)
+  __Pyx_GetModuleGlobalName(__pyx_t_4, __pyx_mstate_global->__pyx_n_u_dispatch); if (unlikely(!__pyx_t_4)) __PYX_ERR(0, 42, __pyx_L1_error)
   __Pyx_GOTREF(__pyx_t_4);
-  __pyx_t_2 = __Pyx_PyObject_GetAttrStr(__pyx_t_4, __pyx_mstate_global->__pyx_n_u_backend_variable); if (unlikely(!__pyx_t_2)) __PYX_ERR(0, 44, __pyx_L1_error)
+  __pyx_t_2 = __Pyx_PyObject_GetAttrStr(__pyx_t_4, __pyx_mstate_global->__pyx_n_u_backend_variable); if (unlikely(!__pyx_t_2)) __PYX_ERR(0, 42, __pyx_L1_error)
   __Pyx_GOTREF(__pyx_t_2);
   __Pyx_DECREF(__pyx_t_4); __pyx_t_4 = 0;
   __Pyx_XGOTREF(__pyx_v_8normcore_14_compiled_lane_backend_variable);
@@ -16247,16 +16243,16 @@ __Pyx_RefNannySetupContext("PyInit__compiled_lane", 0);
   __Pyx_GIVEREF(__pyx_t_2);
   __pyx_t_2 = 0;
 
-  /* "normcore/_compiled_lane.pyx":45
+  /* "normcore/_compiled_lane.pyx":43
  * cdef Py_ssize_t PARALLEL_BYTES = _threads.PARALLEL_BYTES
  * cdef object backend_variable = _dispatch.backend_variable
  * cdef object new_context = NormContext.__new__             # <<<<<<<<<<<<<<
  * cdef int process_allows = -1  # not asked yet
  * 
 */
-  __Pyx_GetModuleGlobalName(__pyx_t_2, __pyx_mstate_global->__pyx_n_u_NormContext); if (unlikely(!__pyx_t_2)) __PYX_ERR(0, 45, __pyx_L1_error)
+  __Pyx_GetModuleGlobalName(__pyx_t_2, __pyx_mstate_global->__pyx_n_u_NormContext); if (unlikely(!__pyx_t_2)) __PYX_ERR(0, 43, __pyx_L1_error)
   __Pyx_GOTREF(__pyx_t_2);
-  __pyx_t_4 = __Pyx_PyObject_GetAttrStr(__pyx_t_2, __pyx_mstate_global->__pyx_n_u_new); if (unlikely(!__pyx_t_4)) __PYX_ERR(0, 45, __pyx_L1_error)
+  __pyx_t_4 = __Pyx_PyObject_GetAttrStr(__pyx_t_2, __pyx_mstate_global->__pyx_n_u_new); if (unlikely(!__pyx_t_4)) __PYX_ERR(0, 43, __pyx_L1_error)
   __Pyx_GOTREF(__pyx_t_4);
   __Pyx_DECREF(__pyx_t_2); __pyx_t_2 = 0;
   __Pyx_XGOTREF(__pyx_v_8normcore_14_compiled_lane_new_context);
@@ -16264,7 +16260,7 @@ __Pyx_RefNannySetupContext("PyInit__compiled_lane", 0);
   __Pyx_GIVEREF(__pyx_t_4);
   __pyx_t_4 = 0;
 
-  /* "normcore/_compiled_lane.pyx":46
+  /* "normcore/_compiled_lane.pyx":44
  * cdef object backend_variable = _dispatch.backend_variable
  * cdef object new_context = NormContext.__new__
  * cdef int process_allows = -1  # not asked yet             # <<<<<<<<<<<<<<
@@ -16300,48 +16296,48 @@ __Pyx_RefNannySetupContext("PyInit__compiled_lane", 0);
   if (__Pyx_SetItemOnTypeDict(__pyx_mstate_global->__pyx_ptype_8normcore_14_compiled_lane_Entry, __pyx_mstate_global->__pyx_n_u_setstate_cython, __pyx_t_4) < (0)) __PYX_ERR(1, 17, __pyx_L1_error)
   __Pyx_DECREF(__pyx_t_4); __pyx_t_4 = 0;
 
-  /* "normcore/_compiled_lane.pyx":67
+  /* "normcore/_compiled_lane.pyx":65
  * 
  * 
  * cdef list entries = []             # <<<<<<<<<<<<<<
  * 
  * 
 */
-  __pyx_t_4 = PyList_New(0); if (unlikely(!__pyx_t_4)) __PYX_ERR(0, 67, __pyx_L1_error)
+  __pyx_t_4 = PyList_New(0); if (unlikely(!__pyx_t_4)) __PYX_ERR(0, 65, __pyx_L1_error)
   __Pyx_GOTREF(__pyx_t_4);
   __Pyx_XGOTREF(__pyx_v_8normcore_14_compiled_lane_entries);
   __Pyx_DECREF_SET(__pyx_v_8normcore_14_compiled_lane_entries, ((PyObject*)__pyx_t_4));
   __Pyx_GIVEREF(__pyx_t_4);
   __pyx_t_4 = 0;
 
-  /* "normcore/_compiled_lane.pyx":74
+  /* "normcore/_compiled_lane.pyx":72
  * 
  * 
  * def learn(plan, tuple options):             # <<<<<<<<<<<<<<
  *     """Remember the plan of a forward call that went well."""
  *     cdef Entry entry = Entry()
 */
-  __pyx_t_4 = __Pyx_CyFunction_New(&__pyx_mdef_8normcore_14_compiled_lane_1learn, 0, __pyx_mstate_global->__pyx_n_u_learn, NULL, __pyx_mstate_global->__pyx_n_u_normcore__compiled_lane, __pyx_mstate_global->__pyx_d, ((PyObject *)__pyx_mstate_global->__pyx_codeobj_tab[4])); if (unlikely(!__pyx_t_4)) __PYX_ERR(0, 74, __pyx_L1_error)
+  __pyx_t_4 = __Pyx_CyFunction_New(&__pyx_mdef_8normcore_14_compiled_lane_1learn, 0, __pyx_mstate_global->__pyx_n_u_learn, NULL, __pyx_mstate_global->__pyx_n_u_normcore__compiled_lane, __pyx_mstate_global->__pyx_d, ((PyObject *)__pyx_mstate_global->__pyx_codeobj_tab[4])); if (unlikely(!__pyx_t_4)) __PYX_ERR(0, 72, __pyx_L1_error)
   __Pyx_GOTREF(__pyx_t_4);
   #if CYTHON_COMPILING_IN_CPYTHON && PY_VERSION_HEX >= 0x030E0000
   PyUnstable_Object_EnableDeferredRefcount(__pyx_t_4);
   #endif
-  if (PyDict_SetItem(__pyx_mstate_global->__pyx_d, __pyx_mstate_global->__pyx_n_u_learn, __pyx_t_4) < (0)) __PYX_ERR(0, 74, __pyx_L1_error)
+  if (PyDict_SetItem(__pyx_mstate_global->__pyx_d, __pyx_mstate_global->__pyx_n_u_learn, __pyx_t_4) < (0)) __PYX_ERR(0, 72, __pyx_L1_error)
   __Pyx_DECREF(__pyx_t_4); __pyx_t_4 = 0;
 
-  /* "normcore/_compiled_lane.pyx":215
+  /* "normcore/_compiled_lane.pyx":213
  * 
  * 
  * def forward(str op, tuple options, x, weight, bias, running_mean, running_var, out):             # <<<<<<<<<<<<<<
  *     """(y, ctx), or None where the call has to go the general way."""
  *     cdef Entry entry = None, candidate
 */
-  __pyx_t_4 = __Pyx_CyFunction_New(&__pyx_mdef_8normcore_14_compiled_lane_3forward, 0, __pyx_mstate_global->__pyx_n_u_forward, NULL, __pyx_mstate_global->__pyx_n_u_normcore__compiled_lane, __pyx_mstate_global->__pyx_d, ((PyObject *)__pyx_mstate_global->__pyx_codeobj_tab[5])); if (unlikely(!__pyx_t_4)) __PYX_ERR(0, 215, __pyx_L1_error)
+  __pyx_t_4 = __Pyx_CyFunction_New(&__pyx_mdef_8normcore_14_compiled_lane_3forward, 0, __pyx_mstate_global->__pyx_n_u_forward, NULL, __pyx_mstate_global->__pyx_n_u_normcore__compiled_lane, __pyx_mstate_global->__pyx_d, ((PyObject *)__pyx_mstate_global->__pyx_codeobj_tab[5])); if (unlikely(!__pyx_t_4)) __PYX_ERR(0, 213, __pyx_L1_error)
   __Pyx_GOTREF(__pyx_t_4);
   #if CYTHON_COMPILING_IN_CPYTHON && PY_VERSION_HEX >= 0x030E0000
   PyUnstable_Object_EnableDeferredRefcount(__pyx_t_4);
   #endif
-  if (PyDict_SetItem(__pyx_mstate_global->__pyx_d, __pyx_mstate_global->__pyx_n_u_forward, __pyx_t_4) < (0)) __PYX_ERR(0, 215, __pyx_L1_error)
+  if (PyDict_SetItem(__pyx_mstate_global->__pyx_d, __pyx_mstate_global->__pyx_n_u_forward, __pyx_t_4) < (0)) __PYX_ERR(0, 213, __pyx_L1_error)
   __Pyx_DECREF(__pyx_t_4); __pyx_t_4 = 0;
 
   /* "normcore/_compiled_lane.pyx":343
@@ -16377,7 +16373,7 @@ __Pyx_RefNannySetupContext("PyInit__compiled_lane", 0);
   /* "normcore/_compiled_lane.pyx":1
  * """The fast lane: a call that has been checked before, with other arrays of the same kind, in a microsecond.             # <<<<<<<<<<<<<<
  * 
- * The general way (planners, dispatcher) costs some ten microseconds of Python, which a large array does not notice and a small
+ * The general way (planners, dispatcher) costs some ten microseconds of Python, which a large array does not notice and a
 */
   __pyx_t_4 = __Pyx_PyDict_NewPresized(0); if (unlikely(!__pyx_t_4)) __PYX_ERR(0, 1, __pyx_L1_error)
   __Pyx_GOTREF(__pyx_t_4);
@@ -16454,38 +16450,38 @@ static int __Pyx_InitConstants(__pyx_mstatetype *__pyx_mstate) {
   int __pyx_clineno = 0;
   CYTHON_UNUSED_VAR(__pyx_mstate);
   {
-    const struct { const unsigned int length: 8; } str_length_index[] = {{15},{1},{1},{179},{8},{7},{6},{2},{9},{27},{39},{34},{5},{23},{25},{11},{14},{20},{12},{8},{8},{12},{8},{10},{8},{7},{14},{12},{11},{10},{20},{12},{10},{17},{13},{12},{12},{19},{8},{5},{9},{13},{8},{12},{10},{18},{16},{8},{4},{10},{9},{7},{18},{5},{6},{3},{6},{5},{5},{7},{2},{2},{5},{9},{3},{7},{7},{10},{6},{1},{10},{5},{5},{5},{22},{4},{8},{1},{4},{8},{23},{17},{2},{3},{5},{2},{6},{7},{3},{11},{15},{4},{3},{15},{4},{4},{12},{11},{29},{4},{4},{10},{5},{4},{5},{5},{11},{5},{8},{6},{12},{5},{6},{4},{6},{1},{1}};
-    const struct { const unsigned int length: 10; } bytes_length_index[] = {{855},{11},{376},{535},{432},{55},{294},{2},{2}};
+    const struct { const unsigned int length: 8; } str_length_index[] = {{15},{1},{1},{179},{8},{7},{6},{2},{9},{27},{39},{34},{5},{23},{25},{11},{14},{20},{12},{8},{8},{12},{8},{10},{8},{7},{14},{12},{11},{10},{20},{12},{10},{17},{13},{12},{12},{19},{8},{5},{9},{13},{8},{12},{10},{18},{16},{8},{4},{10},{9},{7},{18},{5},{6},{3},{6},{5},{5},{7},{2},{2},{5},{9},{3},{7},{7},{10},{6},{1},{10},{8},{5},{5},{5},{22},{4},{8},{1},{4},{8},{23},{17},{3},{2},{6},{7},{3},{11},{15},{4},{3},{15},{4},{4},{12},{11},{29},{4},{4},{10},{5},{4},{5},{5},{11},{5},{8},{6},{12},{5},{6},{4},{6},{1},{1}};
+    const struct { const unsigned int length: 10; } bytes_length_index[] = {{855},{11},{535},{376},{432},{55},{294},{2},{2}};
     #ifndef CYTHON_COMPRESS_STRINGS
       #define CYTHON_COMPRESS_STRINGS 90
     #endif
-    #if (CYTHON_COMPRESS_STRINGS) == 1 /* compression: zlib (2068 bytes) */
-static const char cstring[] = "x\332\305U\317s\333\306\025\026E\312\242e\3116+\331\356\304q\003\215$KN[\266\254\365\303\235\246ihSr\334\312\256(Q\262TK\331\256\200%\t\t\004@\354\202?lOGG\034q\304\021G\034q\304\021G\034q\344Q\177B\376\204\274\005IK\216\322\311\214\247\235p\206x\313\305\333\335\357}\337\267\217K\314 D\250\032\270\326 *{\224\377\333+\215\021\201\3251\023\236uY]S\005\231\n\022Q\344cb`F\224\256@\231!\213\214\030<I\025\266\326\267~\277\374dY\300\252$\030\344\204\210\214\n\324<\026\025L)\241\202V\025\216MYa\262*\260\256Nh^xQ\025\272\232)\250\204H\002\323\004\035\362./`u\242\n\2240>\020\026\261\252j\0143YS\021,\227\325\332\242 \311\006\034\"\267\010_\275\201\025J\362X\222\020\344\021I\246\370X!D\345\317\232(\323\376HR5\243!j\006\371\003\022\265\206.\303\014R\260J\362z\267\243\232\r\275\233G\374m\276a\002Nl\030\270+T1\317\342\047\310\r]3\330\3454\263\201Y\375J\306\272\312\214n\362\310#d\020\311\024\t\022\023\002\021\032NCY\024\252\271x\361\n\200=\323TF:l\253\270]\334\334\\\337DO\017*\353;\010mu;\360-\001\323\350\025\274\336&U\204\006l\020\004\037\211\277\201O\325TE\036k\303\275\341\323\300\262\232DM2\225dF\305\215~$m\036\240p$\326\211xJ\315F\377\227A(T\337\037\017\366\341C\256Y\177d\252\272,\236\302nI1\0105M\254\014w\035\224\213\256\024\376a\202t\370\017\250\377\003\022z\t\357\025^\020b\204\262a\225 \253\216\231XG2\345\nh&\270\211 V7\010\226@p\370\215\230\206LJ0\367E\342\026L\273\252(k\371\017\351\364\030\213\247D\225P\013\03327\005\377\335\306\206t,c\312\277H\342\265\212`cY\002(\"\\\006\300.*\374(`\223\031XL\326\210\212F\211\250\3512\241\"\353\364\001\047\233$\353\2456\221ku&u\244.\337\000\036f#\2717D\247U\315\340\007\326\210J:\272Q\003`:\242\362[\222\214\250\014\207\210H3$b\310\2144\350\251\252\265U\205`\243\377\310\177\245h\"\230\375\353\374`}\203`\265\241\361;k6T\230aC\223\017c\376c\263_\236N\014\247\352\200-\361\265\246k:\047\255\377\244@\230\326\"F\033p0\242\352\330\000\305\340\272#Z\307:\321a/H\327\rM$\224\242\001\253\206\326\246\006e\222a\252*\\R\304\301\r\307@8\345\232\017v\277R""\010%J\025.\252\004&\220H\025\203\013\223\20383\3117q\306@l\004\034\302Pk\203\0342\337\335\324\271X \375\007\017\265\260b\366\037\264\215\225\323\276\036\235\356\246\246\351T\200\322)\023\276\\\222\241\323\215\300CX\202ff\212L\030\270\035=\031\322\204\236\014J\243\250\260<\260\345)1T\242PT\344-\342w\302/\261\364\321HK\223%a\351\243r>m\277\247\203\013p\261\313V\027QN9b\377}\2340\367?\303\260\321\277\022\277$\204m\255\375iL\374_!}\0221W\020)\034\013\322\252#\200\202\340\006\035\021\341\037;9b\330\375\020\277#\027\323\203\026\325\237\345\227\372G\211\311\324\345\244\263T/3\347\026\334\ro\366,u\236\271g7\3173\343g\314Z\261Sv\256\227\275e5{\231\2545e\227{\331\033\326\237\355\222\223v\036;\222\373\245W\364v\374\033\301r\360>*D/\342]\024\243\177\367&g\354bor\252\227\031\353eoZ\242}\307\026\235\031\347\320\313yK\376b0\035\224\302\311\250\030\355\305;\025\276\333\262\365\316\231u\326\3349w\337\333\363\277\016\037Db\\\336\215w\017\343\303\243\363\376\311\034\311c\013s\034\377q\312\016q\327\274\005\257\343\233\301\363\260p\236\275kc\333tJ\356\2047\353\255\370\251^\366\266=\225d\255z\017|\354\323`.\330\rg\303\225(\023\225\342\255\243\370\350\273\370;1\026\245^v\322z\351\344\234\005\247\345V\222T3x\025\315G\215\370\r\234\215c||\016\031\305\001\206\tk\321\276k7\2351(\344\213\340Z\200\0033\334\214\267\312\275\014\274\266\307m\352,\271\017\275\233~#\\\215\356F\260\340\006@\256\331e\273\346\354\270Y\357\232W\3657\202\371\240\026\356F\213q\031 \000U\307\361q=\256\233\261\331\212[\355+\274\317\330;N\306):\273\356\2427\324\340F\302\303e)6\2349\247|A\371\370Y\313\332\261\307`\351\230Sq\357yi\357\261\047\372\017\0021\234\t\377\0255\343\255J\\\331\355\ri\355X-{/\341\276\342M{/\374\235`<\240\341b4\035\025\023\365&\255u;g\317%@\376\356b\227z\213\376\264_\n&\303b\270\037\275\216+\257\343\327o\3427\265\270\006u\250\261\252\365\0055\355\"l\313\r\262\3406\223\322_\206\271\360a\224\216V8c`\212\206Sp6\340\330]\260\304\234_\t\356\205\251\037k}\333\276\351`\307t\237\203\250\331`,x\035\026\177Vk""\026<\016HX\010\327\243;\221\024o\003\272\375x\237+~\241u\307e\336_\203Tp\047\250\206\245h,*G$\3369\210\017 \013\344\000_@%\362yv\312*\017\000\345\354i\3406s\323\252\047RNx\017\375\224\177\047^\335\010\033\340`\316f\006\\\302\201\277\263\027\235\034g`%\276-\270i\367O\356\2167\341/\370\357\342\247;\334\354\223\323v\201#\276\226\024\361\322\373\314/\3642\267A\351{@\3573@\326\202\013\260\032\314\004\007!\346R/[]\047\325\267\205\351\024\373\306X\266\336\047\304.ys^\305\237\361\367\240b\021\310\235\017\353\321qB\356un\217\t{\266/E\323\316\302]]\215g\013~\216\033\204\243K\334\272\340Pw\036$\355x\314_\001\331[a91P\326\272\316o\374\244\365\334^u\356B\322\002\020\366\225o\200D\327\302\023~\002\317\272n\335\003\223\355\302.\357\200\217\214\277\036\344\370\344\257\301\264{N\201\017\357\333\377\204~\262\016\316\005\334\246\365\302\336\266\233\t8\236\005\214\332\025\340\nN\033\263v\355Y{\305\001-\247\254=\273`\257C\257\330\203\245@\351\365\370\372}\250\026;\314-\\\344\026~*\323\372\314^\206\003`\360\033\273\331\317\255\360:\246,\344\024\207x\337\270c\356\033@\273\001-a?\254D\367\343\n\370\343\200\277\276\013\246\375\007\270\355\225?\357W\241C\335\210\226\243d\273\317\001\350\347 d\306\333\014F\203% Z\211\267Av\260\375!\027i\r\020=\266\223;9\016l\047z}\3414c\341\217\320\027\377\022\236\306\345\355^f\032\n\314\272)7!\343\275\275\346\200:\213p5\262\376\315 \221\272p\226\372>;2q\237\277\310\001\211G\240\315I\202t>\220C\026\255\305\333{\361\036\364$\022\023%V\364X\207\256\321\375~d\344m\2524\n\2414\372-\017\337\216\036\360p0z\304\303\321\350\t\017\047\243*\017\352\250\311\2039\332\345\241;\372M\032\3027\351\022\017\245\364&\017\233\351-\036\266\322\373<\354\247\017y8LWy\250\246Ox8I\233<\230\351.\017\335\364\3334w\36484\306k\216\342\315\366\033\320\353D\032\360\342\257\270\ryS\203\007s\226\235\266K\240\037I\376\243`-\\\010)4\333\352\220\311\3613\260\307\255\370\326CW\202\273\275\346\377\266\177\341?\232)\3739\277\371\003t\303\345\321";
-    PyObject *data = __Pyx_DecompressString(cstring, 2068, 1);
+    #if (CYTHON_COMPRESS_STRINGS) == 1 /* compression: zlib (2072 bytes) */
+static const char cstring[] = "x\332\305UKs\333\310\021\026EJ\242l\3116#\331N\255\327Y\250dY\362&a\302X\017\247\262\331,mJ^\047\262\243\007\365\212\245\235\214\200!\t\t/b\006\024i\273R:\342\210#\2168\342\210#\2168\342\210#\217\372\t\376\t\333\003\222\226\274N*U\256\244\226U\234\036\014zz\276\376\372\353\301\0023\t\021j&\256\253Dc\217\212\177y\2453\"\260\006f\302\263\016k\350\232 SA\"\212|LL\314\210\322\021(3e\221\021\223;i\302\306\352\306o\027\237,\nX\223\004\223\234\020\221Q\201Z\307\242\202)%T\320k\302\261%+L\326\004\3261\010-\n/jBG\267\004\215\020I`\272`\200\337\325\r\254A4\201\022\306\047\302<\3264\235a&\353\032\202\355\262V\237\027$\331\204C\344\026\341\273\327\260BI\021K\022\002?\"\311\024\037+\204h|\254\2132\355\315$M7UQ7\311\357\220\250\253\206\014+H\301\032)\032\235\266f\251F\247\210\370\333\242j\001Nl\232\270#\3240\367\342\047\310\252\241\233\354\252\233\245b\326\370\304cUcf\047\035\212\010\231D\262D\202\304\224@\204\006\313\220\026\205l._\274\002`\317t\215\2216\333(o\225\327\327W\327\321\323\203\352\3526B\033\2356\374+\3004z\005\257\267H\r\241>\033\004\301O\342o\340W\2634\221\333\372 6\374T,k\251\325%KIW4\254\366,9\343\006\022Gb\203\210\247\324R{O&\241\220}o\336\217\303\247\274f\275\231\245\031\262x\n\321\322d\020jZX\031D\355\247\213>I\374\303\002i\363\007\310\377\003\022z\005\357\047\274 \304\010e\203,\241\254\006fb\003\311\224W@\267@M\004\261\206I\260\004\005\207g\304tdQ\202\271.R\265`\332\321DY/~p\247\307X<%\232\204Z\330\224\271(\370\363\0316\245c\031S\376G\022\317U\004\031\313\022@\021\241\031\000\273\250\360\243\200Mfb1\335#*:%\242n\310\204\212\254\335\003\234\006I\367KgD\2567\230\324\226:<\000\014\226\232\366\r1hM7\371\201u\242\221\266a\326\001\230\201\250\374\206\2443*\303!\"\322M\211\23003\0248NfD\245\247\232~\246)\004\233\275\241\370\215\242\213 \372o\213\3758*\301\232\252\363\336\265T\rV\330@\354\003[\374X\364W\227S\341\001B\335\320\r\316Zo\244\300\230\336\"\346\231)3F4\003\233P2\350wD\033\330 \200L\003w\303\324EB)\352\323j\352g\324\244L2-M\203.E\034\325`\016\214S^\364~\364O2""\240D\251A\247J\240\002\211\3240\3100=\210S\223\376Si\364\253\215\200D\230\352gP\017\231G\267\014^-\250\375\007\021\265\260b\365\006z\206\225\323^A\332\235u]7\250\0009S&|\275 \303U7\004\203\260\000\267\231%2\241/w\364d\300\017z\322O\215\242\322b_\227\247\304\324\210BQ\231\337\021\277\021~\216\255\217\206Z\272,\t\013\037\245\363y\361\236\366;\3402\312F\007QN9b\377y\2362\367?\303\260\326\353\211\237\023\302\226~\366yL\374_!}\0261\237 R8\026\244\327\206\000\005\301*\035\022\341\223\235\0361\270\376\020\357\221\313\345\376\035\325[\345M\375\023\307t\351\252\323y\246\233\233\365J\336\232?s\236\271\310\335u\232\027\271\261sf/9\031g\332\331vsn\331\335\361\346\375B7\177\323nvs\327\355\3076\356\346\362\366\244\263\331\315_\267\377\350\254\271\263\356fwb\332)w\047&\273\260\271eo;#\260u\304\255zw\375\254\377\330\027\203\373\241\030MG\377\210\233\311F5\251\356\364\203\215\235\267\355\226\263\353\256x\263^\325\237\362_\004\333\341XH\243\371x*.ws#\335\374\204\275\352\024\234\331\024\310_=\354Q\177>\230\n*\341DT\216\366\343\275\244\272\227\354\275N^\327\223z#ih\211\246sL\213\266\345\224!\354cW\362\346\274\246?\352\327\202\227Q!z\030g\343\245d\003p\337\260U\267\344\256\301\261;\376B0\033T\303\273Q\346b\000\212\2459\346o97\\\354Z\336s\177)\310\207#\341^T\276\310\337q\260c\271\025\357\232?\003\313\031\3565\351n\272\304[\366\357\0078`\341\343\220D\245h5\276\035K\311\026\240\333O\366\217\222\243\037x*/\335\202;\347\266=\346\3779\314\204\267\303ZT\211G\342\315\230$\333\007\311\001x\035\047\307b\"B&\362E~\322\336\354\003*8S\300m\356\206\335p\352\3566\234\3740\310\004\267\223\345\265HM\266S6s\023v\231\003\177\353\314\273\005\316\300RrK\360\262\336\037\274m\377Z0\027\274M\236n\203kwb\312)q\304\243i\022/\375/\202R7w\013*}\027\350}\006\310Z\376n\260\034N\207\007\021\346\245^\264;n\246/\213\367\243C#\371\2760\006b\270\242\202\212\233M\371\376\332/\373\333\301\365p1|\027\227\342\027\311\016J\320?/\3251\302\271\027\235\333\216\350N\273\207~\001\330\237\017\247\302J4\021\227\343]\2161\255\337[w&""\025\305>\340\3716\272\037\213\311\346N\262s\230\034\036\375\264H7\355\177\245\364\257\370s~;\260\302\347Q\351\277\026\211\206\263\341N4\023-\305\271\270\222l\360\362$?\000\361\322e\221Z\240G\356j\205\257\342\007\261\232\274\206\263q\202\217/\300\243\334\307p\315\236w\3568M\320\371\241\377U8\032\342\320\212\326\271\274r\360\332\031s\250\273\340=\364o\004j\264\034\337\211\233|\2319+\020\374\314S\203R\360,h\205G\361L\\\3525U\335\331L\313\233O\345\272\026\366\333\321r\313\275\206\\\264\337\245\004/\370\263~5\230\016vAi\"\210\372A\324\210\217SQ\217\363\202\\sfz\0246\235<\224d9\231)\005\005N=WE\nj\316\245\336\003h\245\266\317\202%h\267V\264\231\226&o\217\363\302N\330\317\235e\367\0168\315\201P\277\tLh\215\321\350\204\237\300\275\306\355\273\320\334;\020\345-\3500\027\254\206\005\276\370K\270,v\335\022\237\336s\376\016\367\311*\334\030\200\333\262_8[N3\005\307\275@\311N\0254\n\247\215\330;\316\214\263\344By&\355]\247\344\254\202$va+Hy<\031\277\007\331b\227y\245K\337\322\277\363\264\277p\026\341\000\230\374\312i\366|\253<\217I\033\271\345\001\336\327\336\210\367\032\320\256A\345\367\243j|/\251B_\036\360\327w\340\262\370\033t\371\253\340AP\003!^\217\027\3434\334\227\000\364Kh\240\234\277\036\016\207\013@\264\222lA\273\301us\310K\266\002\210\036;\351]8\006l\247}\362\225\333L\204\337\203\374\377\024\235&\233[\335\334\024$\230\3672^J\306;\250>Tg\036\256\244|p#L[\254t\236y\237\037\272v\217\277(\000\211GP\233\223\024\351\203P\216X\274\222l\355&\273 =\222\020%Q\214\304\260\022\253\363~h\350M\2462\014\2462\374=7\337\017\037ps0|\304\315\321\360\t7\047\303\0327\332\260\305\2155\334\341\2463\374]\026\314w\331\n7\225\354:7\353\331\rn6\262\373\334\354g\017\2719\314\326\270\251eO\2709\311Z\334X\331\0167\235\354\233,o\2531\320\377\250\253\3703\275\213\177/-\rh\361\027\\\206\374c\002\003s\027A\362\004\276\003R\360(\\\211\346\"\n=U\03309v\016\362\270\231\334|\350I\320\256+\301\257{\027\355G+\233A!h\376\010ey\343\003";
+    PyObject *data = __Pyx_DecompressString(cstring, 2072, 1);
     #define __Pyx_DecompressString_LZSS_UNUSED
     if (unlikely(!data)) __PYX_ERR(0, 1, __pyx_L1_error)
     const char* const bytes = __Pyx_PyBytes_AsString(data);
     #if !CYTHON_ASSUME_SAFE_MACROS
     if (likely(bytes)); else { Py_DECREF(data); __PYX_ERR(0, 1, __pyx_L1_error) }
     #endif
-    #elif (CYTHON_COMPRESS_STRINGS) > 0 && (CYTHON_COMPRESS_STRINGS) <= 90 /* compression: lzss (2671 bytes) */
-static const char cstring[] = "\377(tree fr\377agment).\377?Note th\377at Cytho\377n is del\377iberatel\377y strict\373er!\001n PEP\377-484 and\377 rejects\377 subclas\377ses of b\377uiltin t\377ypes. If\377 you nee?d to p%\000%\t\377then set\376\200\000e \047anno\177tation_<\000\377ing\047 dir\366b\000iv\242\000o Fa\377lse.add_\376%\000edisabl\367een\002\001gcis\376\004\003dnormco\377re/_comp\377iled_lan\377e.pyxnum\367py.\025\000re.m\375u\245\000array \363fa\"\001\234\001impo\373rt\033\tumath\276\021\016Entry\000\002.\377__reduce\233_c\274\"__\017\005\324\000s\364\313\000\017\007N\226\000Cont\377extPARAL\377LEL_BYTE\277S__Pyx\001\000D\366\347 _N\034\000Ref_\375_\207$e____d\274\026\001\006\000func\014\001g\363etV\003\032\000main\276 \001modul)\002n\233am\002\003ew9\001\366\000_\377checksum;__\n\001res\373\000\006\003\360A\004!\001\260A\033\003unpi\363ckK\000\344\002__qu\223alN\005\350\004_\350\016\201&e)x\260\001\324@_\202\005s\245\010\207.?__test\336\005\324@\377patch_is\366\245Aou\313`e_th\317read\356@\r\000_t\377o_useact\373iv\251basync\347io.\363@)\003sba\377ckend_va\363ri\241a\014\001wardobias\000\001_d\234\204\001\377candidat\367ece\315@edcl\357ine_\313 tra\373ce@\001close\377copiesct\361x\334C@\002;\002dwei\177ghtdxdy=\001\366\002\000um\263\205\002epsf\373orm\001genex\377prgroup_osize\005\002si\260@\377c_orderi\377temsknow\337nlear\000\002n.\377<locals>\375.9\004meanmo.\260\206\001umnO\000t\335\204\005\345\204\005q.\337\204\013\013\t\354bnpn7\000\236\373\204\001opop\337\205\001\000\003s\276\335 overw\205\000t\337enpar\271`te\377r_shapep\367lan,\000proc\357ess_\317$row\377srstdrun\037ning_\231\001\004\005\356 \361s\372aW\004\270\016self\375s\227@setdef\217aultd\002\226!\232!sd\255\205\002\346D_\301 \365@ow\214@Mif\001up\251A\370@_\324\205\005\337value\000\002sw\367alk\212CxyLo\377ops cons\377t *(int)\375\000\002\000 (struwct \377\204\003t_8\243\207\005{_8\252ds_14\301\206\004\377kernels_\315A\237\207\001, \0008=6)\000?void (\302\nU3\317Back\375\204\001\215%, oPy_s\215\204\001_t\000\t\310""\n\013\265\";FF\215\205\003\007yRo\201w\324\2003\242)\310\200K\220\000\344\2002\201\016l\376\361\204\001_of\000str\377eams\000cha\tn\276\204\002\366\210\005_\240\205\001\r\007\234\210\004\020\003\342\321\206\001_\033\013\016\002\031\t\200\001\330\377\004#\2401\240F\250!\377\200\001\340\004\027\220q\340\377\004\007\200t\2105\220\001\377\220\021\330\010\017\210q\330\377\004\010\210\r\220Q\330\010\377\013\2109\220D\230\003\230\3773\230d\240*\250A\250\377S\260\013\2704\270|\310\3771\310I\320U_\320_\377`\330\014\024\220A\330\014\377\r\330\004\005\330\010\016\210\377c\220\025\220c\230\024\230\377\\\250\021\250(\260\047\270\377\023\270D\300\014\310A\310\357V\320STJ\0014\210{\377\230!\2307\240#\240X\377\250V\260>\300\035\310c\377\320QU\320U\\\320\\s]\340t\003\206\0013\210a\204\001\377~\230Q\230e\2407\250\377%\250x\260u\270G\300\3771\340\010\026\220a\220u\377\230D\240\n\250!\2505\177\260\001\330\010\020\220\r!\002\3776\250\035\260a\260s\270\377#\270U\300!\3005\310\377\004\310D\320P]\320]\377^\320^c\320cd\330\377\010\014\210M\230\021\230%\357\230v\240T&\002u\270N\277\310$\310m\320[y\000a\257\320ab\340\037\000A}\004\n\377\210\047\220\026\220q\230\005\376\306\000\037\270\006\270a\270u\177\300L\320PQ\330\004\232 \377\220\007\220s\230(\240&\377\250\016\260m\3006\310\026\375\310\254 \013\2103\210g\220\377Q\220g\230S\240\010\250\377\006\250f\260F\270$\270\177g\300U\310\047\320Q\200\000\376\250 b\320bh\320hu\277\320uv\320vw\347.\024\377\220S\230\004\230A\230U\247\240\047\250\374%Q\001a\376*F\357\230#\230Q\351\047\007\200v\357\210S\220\0058\000\005\230T\377\240\027\250\003\2503\250c\377\260\035\270c\300\024\300Z\377\310q\320PT\320TU\376\312D\007\200x\210v\220V\376\367\"T\250\023\250I\260S\377\270\007\270s\300\047\310\023\373\310A\271B\014\210E\220\021\373\220#\204\002J\240a\240s\377\250\047\260\023\260D\270\014\377\300A\300X\310W\320T\377W\320W[\320[g\320\275g\305\000n\320no\313Cus\220AT\000\235a%\240q\366\002\377M\300\021\300&\310\003\310\3715\256!\222`m\2301\230F\372\360@U\220`#""\260T\270\027\373\300\001\334M\020\220\016\230a\357\230u\240G\322@\010\270\005\357\270W\300A\313^t\2703\377\270e\3001\300E\310\025\357\310d\320R\233\000X\320X\374\356A\342Gx\240t\250=\270\377\001\270\025\270f\300D\310\377\005\310Q\310e\320SY\303\320Y\225`\214@\225`\217@i\340\357\010\r\210Q\366d\021\220\023\335\220\213 \016\210h\306B\n\250\377&\260\001\260\025\3206F\357\300m\320S\311\"\004\014\210\376\254 \007\200{\220\047\230\021\376\235\205\0015\320\020 \240\003\240\3772\240S\250\n\260%\260\357{\320BS\351\204\001\014\023\220\3651\232\204\001\006\254\204\002M\250\032\260\3771\330\004\020\220\001\220\027\376\345@C\230x\240v\250V\177\2606\270\024\270Y\300\341@\177\013\2104\210y\230\001\211\206\003wu\230A\213\206\0034\210|\365\205\002\377(\250#\250T\260\024\260\365V\357\000c\332 $\300h\310ub\330\"\t\246\206\001\n\220!\326\205\003\377q\220\010\230\003\2306\320\357!1\260\021\220\206\001\010\013\210}5\251\204\002%\230s\240$\320@\337x\250t\2605\364@v\300\335Q\257\206\002\010\210\t\356\206\001\014\210_G\2206\230\026\"\000%\256 w<\260r\240@\006\300j\355\204\001\356\326\206\001\t\210\027\342`U\230%\373\230{\215 \004\260E\270\021\177\330\004\t\210\030\220\024\315`\376\323\000\t\210\033\220O\2401\367\240E\250\025\000\007\200u\210\377I\220R\220q\330\010\t\354 \003\317 \220T\251 \004\010\210\377\005\210U\220!\2205\230\373\001\330\361 V\2201\220E\177\230\024\230V\2401\240\377`\277\t\320\t\033\2303\203`t\351\240\247 $\0051\026\021\210\032\220I4^\000\201\000\036\003\001T\001T\266\210\001\317\r\210_\230F\001\253\002[\240\377\005\240[\260\004\260F\270\377#\270X\300T\310\033\320\365T\235`Y\266\001\026\210u\220\375K\353`N\260$\260f\270\337D\300\013\3104\301\206\001\t\210\365\034\246\000\034\306@\004\250L\270\377\002\270(\300$\300l\320\377RT\320T[\320[\\\337\330\004\013\2107\273\0003\220\336\217\206\002\007\210q\220\253B\037\230\377q\320 0\260\013\270;\377\300k\320QR\330\004\023\336\336\000\010\240\001\240\210\"|\220\3737\230\233@\047\240q\250\010\367\260\016\270\346B1\200\001\360\257""\010\000\n\033\025\001\021\302 ]\372\231@j\245\002$\270i\300t\377\3107\320RV\320Va\377\320ae\320el\320l\377p\320pu\320uy\360\277\000\000z\001D\002\004\000D\273\002H\003\001H\002Y\n\001Y\273\002]\021\001]\002j\030\001j\273\002n\037\001n\002u&\001u{\002y-\001y\002@\003<\000w@\003D\003\001D\003L\n\001wL\003P\021\001P\003X\030\001wX\003\\\037\001\\\003f&\001wf\003j-\001j\003u4\001\367u\003y;\001y\003z\003\376\354\211\001\007\220q\230\006\230l\257\250!\330\004\375\207\001W\300BQ\347\330\010\022\203\204\001\311\213\001\010\027\220\377t\2304\230w\240e\250\3773\250d\260)\2707\300\177%\300s\310$\310f\302%\373\007\200\234`\017\320\017&\240\177d\250!\2507\260+\353\206\003>\005\nQ\260\021\260q";
-    PyObject *data = __Pyx_DecompressString_LZSS(cstring, 2671, 3817);
+    #elif (CYTHON_COMPRESS_STRINGS) > 0 && (CYTHON_COMPRESS_STRINGS) <= 90 /* compression: lzss (2679 bytes) */
+static const char cstring[] = "\377(tree fr\377agment).\377?Note th\377at Cytho\377n is del\377iberatel\377y strict\373er!\001n PEP\377-484 and\377 rejects\377 subclas\377ses of b\377uiltin t\377ypes. If\377 you nee?d to p%\000%\t\377then set\376\200\000e \047anno\177tation_<\000\377ing\047 dir\366b\000iv\242\000o Fa\377lse.add_\376%\000edisabl\367een\002\001gcis\376\004\003dnormco\377re/_comp\377iled_lan\377e.pyxnum\367py.\025\000re.m\375u\245\000array \363fa\"\001\234\001impo\373rt\033\tumath\276\021\016Entry\000\002.\377__reduce\233_c\274\"__\017\005\324\000s\364\313\000\017\007N\226\000Cont\377extPARAL\377LEL_BYTE\277S__Pyx\001\000D\366\347 _N\034\000Ref_\375_\207$e____d\274\026\001\006\000func\014\001g\363etV\003\032\000main\276 \001modul)\002n\233am\002\003ew9\001\366\000_\377checksum;__\n\001res\373\000\006\003\360A\004!\001\260A\033\003unpi\363ckK\000\344\002__qu\223alN\005\350\004_\350\016\201&e)x\260\001\324@_\202\005s\245\010\207.?__test\336\005\324@\377patch_is\366\245Aou\313`e_th\317read\356@\r\000_t\377o_useact\373iv\251basync\347io.\363@)\003sba\377ckend_va\363ri\241a\014\001wardobias\000\001_d\234\204\001\377candidat\367ece\315@edcl\357ine_\313 tra\373ce@\001close\377copiesct\361x\334C@\002;\002dwei\177ghtdxdy=\001\366\002\000um\263\205\002epsf\373orm\001genex\377prgroup_osize\005\002si\260@\177c_order\272@\373pll\000items\377knownlea\375r\000\002n.<loc\337als>.A\004me\357anmo\270\206\001umn\022W\000t\345\204\005\355\204\005.\347\204\013\013\t\364b\177numopop\340\205\001\372\000\003s\336 overw\377rittenpa\375r\272`ter_sh\327ape\227\000n,\000pr\277ocess_\320$r\377owsrstdr\177unning_\222\001\304\004\005\357 s\373aW\004\261\016se\367lfs\230@setd?efaultd\002\227!\222\233!s\256\205\002\347D_\302 \366@o5w\215@if\001up\252A\371@}_\325\205\005value\000\002\337swalk\213Cxy\377Loops co\377nst *(in\367t)\000\002\000 (st\337ruct \200\205\003t_\3558\244\207\005_8\253ds_1\3754\302\206\004kernel7s_A\240\207\001, \0008=6\377)\000void (<\302\nU3Back\376\204\001\215%\277, Py_s\216\204\001_!t\000""\t\n\013\265\";FF\216\205\003\007y\007Row\324\2003\242)\310\200K\220\000\344\2002\372\201\016l\361\204\001_of\000s\377treams\000c\047han\276\204\002\367\210\005_\240\205\001\r\007\210\235\210\004\020\003\321\206\001_\033\013\016\002\031\t\200\377\001\330\004#\2401\240F\377\250!\200\001\340\004\027\220\377q\340\004\007\200t\2105\377\220\001\220\024\220S\230\004\377\230A\230U\240\047\250\021\377\330\010\017\210q\330\004\013\377\2103\210a\330\004\010\210\377\r\220Q\330\010\013\2109\377\220F\230#\230Q\330\014\177\024\220A\330\014\r\330:\000\337v\210S\220\0058\000\005\230\377T\240\027\250\003\2503\250\377c\260\035\270c\300\024\300\377Z\310q\320PT\320T\375UF\004\007\200x\210v\220\377V\2307\240#\240T\250\377\023\250I\260S\270\007\270\377s\300\047\310\023\310A\330\377\004\005\330\010\014\210E\220\367\021\220#\204\002J\240a\240\377s\250\047\260\023\260D\270\377\014\300A\300X\310W\320\377TW\320W[\320[g\377\320gh\320hn\320n}o\220\0014\210u\220AT\000\3773\230d\240%\240q\250\377\006\250f\260M\300\021\300\177&\310\003\3105\320P\265\000\177\016\210m\2301\230Ft\000\377U\250(\260#\260T\270\217\027\300\001\340\334\003\372\001\340\001\010\377\020\220\016\230a\230u\240\377G\2505\260\010\270\005\270\377W\300A\340\010\026\220a\377\220u\230D\240\n\250!\366\024\000\001\330#\000\r\230Q\230\377e\2406\250\035\260a\260\377t\2703\270e\3001\300\177E\310\025\310d\320R\233\000\177X\320X]\320]^\307\001\377M\230\021\230%\230x\240\377t\250=\270\001\270\025\270\377f\300D\310\005\310Q\310\277e\320SY\320Y#\000b\337\320bc\320c\307\000i\340\357\010\r\210Q\212\004\021\220\023\376\331 \004\016\210h\220g\230\375Sw\000&\260\001\260\025\320\2776F\300m\320S\311\"\004\373\014\210\254 \007\200{\220\047\375\230\246@\013\2105\320\020 \377\240\003\2402\240S\250\n\177\260%\260{\320BS(\000_\330\014\023\2201\256\001\006\300\002\377M\250\032\2601\330\004\020\352\347@\027\345@C\227\000v\250V\177\2606\270\024\270Y\300\341@\177\013\2104\210y\230\001\220d\037\360\006\000\005\010\222d\205e\373H\357D\230\003\230\354!*\250A""\377\250S\260\013\2704\270|\377\3101\310I\320U_\320\363_`\224g\320@\016\210c\220\377\025\220c\230\024\230\\\250\375\021\373 \047\270\023\270D\300\237\014\310A\310V\240\001\321`4\257\210{\230!\220bX\215\000>\377\300\035\310c\320QU\320\337U\\\320\\]\225M\017\210\375~\372\"7\250%\250x\260\337u\270G\3001\204^s\270\377#\270U\300!\3005\310\337\004\310D\320P\233A\320^\272\366 d\233Gv\240T\313Bu\377\270N\310$\310m\320[~y\000a\320ab\340\010\350 \376\242d\n\210\047\220\026\220q\373\230\005\306\000\037\270\006\270a\357\270u\300L\333a\004\017\210\377q\220\007\220s\230(\240\377&\250\016\260m\3006\310\357\026\310q\330\024\000t\2207\376\377@w\240m\2601\260C\377\260v\270]\310!\3101\256\317\205\003g\220Q\332B\010\252\204\002F\335\270\210\206\004u\230A\213\206\0034\210\375|\334\"(\250#\250T\260\367\024\260V\347`c\300\021\300_$\300h\310b\320\204\002\t\223\206\001w\n\220!\375\204\003q\220\010\220@\2776\320!1\260\021\225\206\001\010\374\223`\220\002%\230s\240$\240\377a\240x\250t\2605\270\337\007\270v\300Q\264\206\002\010\210\367\t\220\021\356\205\001G\2206\230\375\026\"\000%\240t\250<\260\177r\270\027\300\006\300j\263\205\001\376\333\206\001\t\210\027\220\005\220U\377\230%\230{\250&\260\004\377\260E\270\021\330\004\t\210\277\030\220\024\220V\230\313`\t\377\210\033\220O\2401\240E\375\250\025\000\007\200u\210I\220\277R\220q\330\010\t \003\023\337\220A\220T\2300\000\010\210\377\005\210U\220!\2205\230\377\001\330\010\r\210V\2201\373\220E\220`V\2401\240A\356N\000\320\t\033\314`a\230t\323\2401\351\207\001&\0031\026\021\210\032\223\2204^\000\201\000\036\003\001T\001T\236\304\001\r\210_\230F\001\253\002[\257\240\005\240[\253\000F\367@X\377\300T\310\033\320TX\320\373XY\266\001\026\210u\220K\377\230u\240N\260$\260f\277\270D\300\013\3104\250A\t\373\210\034\246\000\034\240S\250\004\277\250L\270\002\270(\346 l?\320RT\320T[\212`\204\211\001-7\273\0003\220\207\211\002\007\355@\243\205\002\377\037\230q\320 0\260\013\377\270;\300k\320QR\330{\004\023\336\000\010\240\001\240\210\"\371|\373@\233@\047\240q""\250\010\367\260\016\270\336\205\0021\200\001\360\337\010\000\n\033\230\264@\021\220\327\024\220]\231@j\245\002$\270\377i\300t\3107\320RV\373\320V\370`e\320el\320\377lp\320pu\320uy\177\360\000\000z\001D\002\004\000wD\002H\003\001H\002Y\n\001wY\002]\021\001]\002j\030\001wj\002n\037\001n\002u&\001\367u\002y-\001y\002@\003\356<\000@\003D\003\001D\003L\356\n\001L\003P\021\001P\003X\356\030\001X\003\\\037\001\\\003f\356&\001f\003j-\001j\003u\3564\001u\003y;\001y\003z\375\003\370\210\001\007\220q\230\006\230\327l\250!\363\212\003W\300BQ\330\363\010\022\203\204\001\311\213\001\010\027\220t\377\2304\230w\240e\2503\377\250d\260)\2707\300%\277\300s\310$\310f\302%\007\375\200\234`\017\320\017&\240d?\250!\2507\260+\343\211\003\005\n\037Q\260\021\260q";
+    PyObject *data = __Pyx_DecompressString_LZSS(cstring, 2679, 3818);
     #define __Pyx_DecompressString_UNUSED
     if (unlikely(!data)) __PYX_ERR(0, 1, __pyx_L1_error)
     const char* const bytes = __Pyx_PyBytes_AsString(data);
     #if !CYTHON_ASSUME_SAFE_MACROS
     if (likely(bytes)); else { Py_DECREF(data); __PYX_ERR(0, 1, __pyx_L1_error) }
     #endif
-    #else /* compression: none (3817 bytes) */
-static const char bytes[] = "(tree fragment).?Note that Cython is deliberately stricter than PEP-484 and rejects subclasses of builtin types. If you need to pass subclasses then set the \047annotation_typing\047 directive to False.add_notedisableenablegcisenablednormcore/_compiled_lane.pyxnumpy._core.multiarray failed to importnumpy._core.umath failed to importEntryEntry.__reduce_cython__Entry.__setstate_cython__NormContextPARALLEL_BYTES__Pyx_PyDict_NextRef__annotate____dict____func____getstate____main____module____name____new____pyx_checksum__pyx_result__pyx_state__pyx_type__pyx_unpickle_Entry__qualname____reduce____reduce_cython____reduce_ex____set_name____setstate____setstate_cython____test___dict_dispatch_is_coroutine_threadsabout_to_useactivationasyncio.coroutinesbackend_variablebackwardbiasbias_dtypecandidatecentredcline_in_tracebackclosecopiesctxcythondbiasdtypedweightdxdyentryenumerateepsforwardgenexprgroup_sizegroupsiin_c_orderitemsknownlearnlearn.<locals>.genexprmeanmomentumnnextnormcorenormcore._compiled_lanenormcore._contextnpnumnumpyopoptionoptionsoutoverwrittenparameter_shapeplanpopprocess_backendrowsrstdrunning_meanrunning_varsame_options.<locals>.genexprselfsendsetdefaultshapesizesizesstatethreads_forthrowtrainingupdateuse_setstatevaluevalueswalkweightxyLoops const *(int)\000int (struct __pyx_t_8normcore_8backends_14cython_kernels_Array, struct __pyx_t_8normcore_8backends_14cython_kernels_Array, struct __pyx_t_8normcore_8backends_14cython_kernels_Array)\000void (Loops const *, struct __pyx_t_8normcore_8backends_14cython_kernels_Backward const *, Py_ssize_t, Py_ssize_t, Py_ssize_t, int)\000void (Loops const *, struct __pyx_t_8normcore_8backends_14cython_kernels_Forward const *, Py_ssize_t, Py_ssize_t, Py_ssize_t, int)\000void (Loops const *, struct __pyx_t_8normcore_8backends_14cython_kernels_RowBackward const *, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, int)\000void (Loops const *, struct __pyx_t_8normcore_8backends_14cython_kernels_RowForward const *, Py_ssize_t, Py_ssize""_t, Py_ssize_t, Py_ssize_t, int)\000loops_of\000streams\000channels_backward_walk\000channels_forward_walk\000rows_backward_walk\000rows_forward_walk\200\001\330\004#\2401\240F\250!\200\001\340\004\027\220q\340\004\007\200t\2105\220\001\220\021\330\010\017\210q\330\004\010\210\r\220Q\330\010\013\2109\220D\230\003\2303\230d\240*\250A\250S\260\013\2704\270|\3101\310I\320U_\320_`\330\014\024\220A\330\014\r\330\004\005\330\010\016\210c\220\025\220c\230\024\230\\\250\021\250(\260\047\270\023\270D\300\014\310A\310V\320ST\330\010\013\2104\210{\230!\2307\240#\240X\250V\260>\300\035\310c\320QU\320U\\\320\\]\340\010\017\210q\330\004\007\200t\2103\210a\330\010\017\210~\230Q\230e\2407\250%\250x\260u\270G\3001\340\010\026\220a\220u\230D\240\n\250!\2505\260\001\330\010\020\220\r\230Q\230e\2406\250\035\260a\260s\270#\270U\300!\3005\310\004\310D\320P]\320]^\320^c\320cd\330\010\014\210M\230\021\230%\230v\240T\250\035\260a\260u\270N\310$\310m\320[\\\320\\a\320ab\340\010\014\210A\340\010\017\210q\330\004\n\210\047\220\026\220q\230\005\230\\\250\037\270\006\270a\270u\300L\320PQ\330\004\017\210q\220\007\220s\230(\240&\250\016\260m\3006\310\026\310q\330\004\013\2103\210g\220Q\220g\230S\240\010\250\006\250f\260F\270$\270g\300U\310\047\320Q^\320^_\320_b\320bh\320hu\320uv\320vw\200\001\340\004\027\220q\340\004\007\200t\2105\220\001\220\024\220S\230\004\230A\230U\240\047\250\021\330\010\017\210q\330\004\013\2103\210a\330\004\010\210\r\220Q\330\010\013\2109\220F\230#\230Q\330\014\024\220A\330\014\r\330\004\007\200v\210S\220\005\220S\230\005\230T\240\027\250\003\2503\250c\260\035\270c\300\024\300Z\310q\320PT\320TU\330\010\017\210q\330\004\007\200x\210v\220V\2307\240#\240T\250\023\250I\260S\270\007\270s\300\047\310\023\310A\330\004\005\330\010\014\210E\220\021\220#\220S\230\004\230J\240a\240s\250\047\260\023\260D\270\014\300A\300X\310W\320TW\320W[\320[g\320gh\320hn\320no\330\010\013\2104\210u\220A\220V\2303\230d\240%\240q\250\006\250f\260M\300\021\300&\310\003\3105\320PQ\330\010\016\210m\2301""\230F\240#\240U\250(\260#\260T\270\027\300\001\340\010\017\210q\330\004\007\200t\2103\210a\330\010\020\220\016\230a\230u\240G\2505\260\010\270\005\270W\300A\340\010\026\220a\220u\230D\240\n\250!\2505\260\001\330\010\020\220\r\230Q\230e\2406\250\035\260a\260t\2703\270e\3001\300E\310\025\310d\320RW\320WX\320X]\320]^\330\010\014\210M\230\021\230%\230x\240t\250=\270\001\270\025\270f\300D\310\005\310Q\310e\320SY\320Y]\320]b\320bc\320ch\320hi\340\010\r\210Q\340\010\017\210q\330\004\021\220\023\220A\330\004\016\210h\220g\230S\240\n\250&\260\001\260\025\3206F\300m\320ST\320TU\330\004\014\210A\330\004\007\200{\220\047\230\021\330\010\013\2105\320\020 \240\003\2402\240S\250\n\260%\260{\320BS\320ST\330\014\023\2201\330\010\020\220\006\220a\220u\230M\250\032\2601\330\004\020\220\001\220\027\230\004\230C\230x\240v\250V\2606\270\024\270Y\300a\330\004\013\2104\210y\230\001\200\001\340\004\027\220u\230A\340\004\007\200t\2104\210|\2303\230d\240(\250#\250T\260\024\260V\2703\270c\300\021\300$\300h\310b\320PQ\330\010\t\330\004\010\210\n\220!\330\010\013\2104\210q\220\010\230\003\2306\320!1\260\021\330\014\r\330\010\013\2105\220\007\220s\230%\230s\240$\240a\240x\250t\2605\270\007\270v\300Q\330\014\r\330\004\010\210\t\220\021\330\010\014\210G\2206\230\026\230s\240%\240t\250<\260r\270\027\300\006\300j\320PQ\330\014\r\330\004\t\210\027\220\005\220U\230%\230{\250&\260\004\260E\270\021\330\004\t\210\030\220\024\220V\2301\330\004\t\210\033\220O\2401\240E\250\021\330\004\007\200u\210I\220R\220q\330\010\t\330\004\t\210\030\220\023\220A\220T\230\021\330\004\010\210\005\210U\220!\2205\230\001\330\010\r\210V\2201\220E\230\024\230V\2401\240A\330\004\t\320\t\033\2303\230a\230t\2401\330\004\010\210\005\210U\220!\2201\330\010\r\210V\2201\220E\230\024\230V\2401\240A\330\004\t\210\032\2204\220q\330\004\t\210\036\220q\330\004\010\210\005\210T\220\021\330\010\r\210_\230A\330\004\t\210\027\220\005\220[\240\005\240[\260\004\260F\270#\270X\300T\310\033\320TX\320XY\330\004\t\210\026\210u\220K\230u\240N\260$""\260f\270D\300\013\3104\310q\330\004\t\210\034\220T\230\034\240S\250\004\250L\270\002\270(\300$\300l\320RT\320T[\320[\\\330\004\013\2107\220!\2203\220a\330\004\010\210\007\210q\220\001\200\001\340\004\037\230q\320 0\260\013\270;\300k\320QR\330\004\023\2205\230\010\240\001\240\021\330\004\007\200|\2207\230!\330\010\047\240q\250\010\260\016\270a\330\004\013\2101\200\001\360\010\000\n\033\230!\330\010\021\220\024\220]\240$\240j\260\004\260F\270$\270i\300t\3107\320RV\320Va\320ae\320el\320lp\320pu\320uy\360\000\000z\001D\002\360\000\000D\002H\002\360\000\000H\002Y\002\360\000\000Y\002]\002\360\000\000]\002j\002\360\000\000j\002n\002\360\000\000n\002u\002\360\000\000u\002y\002\360\000\000y\002@\003\360\000\000@\003D\003\360\000\000D\003L\003\360\000\000L\003P\003\360\000\000P\003X\003\360\000\000X\003\\\003\360\000\000\\\003f\003\360\000\000f\003j\003\360\000\000j\003u\003\360\000\000u\003y\003\360\000\000y\003z\003\330\010\020\220\007\220q\230\006\230l\250!\330\004\007\200v\210W\220E\230\024\230Q\330\010\022\220!\330\010\027\220q\340\010\027\220t\2304\230w\240e\2503\250d\260)\2707\300%\300s\310$\310f\320T[\320[\\\330\004\007\200q\330\010\017\320\017&\240d\250!\2507\260+\270W\300A\340\010\017\320\017&\240d\250!\2507\260+\270Q\260\021\260q";
+    #else /* compression: none (3818 bytes) */
+static const char bytes[] = "(tree fragment).?Note that Cython is deliberately stricter than PEP-484 and rejects subclasses of builtin types. If you need to pass subclasses then set the \047annotation_typing\047 directive to False.add_notedisableenablegcisenablednormcore/_compiled_lane.pyxnumpy._core.multiarray failed to importnumpy._core.umath failed to importEntryEntry.__reduce_cython__Entry.__setstate_cython__NormContextPARALLEL_BYTES__Pyx_PyDict_NextRef__annotate____dict____func____getstate____main____module____name____new____pyx_checksum__pyx_result__pyx_state__pyx_type__pyx_unpickle_Entry__qualname____reduce____reduce_cython____reduce_ex____set_name____setstate____setstate_cython____test___dict_dispatch_is_coroutine_threadsabout_to_useactivationasyncio.coroutinesbackend_variablebackwardbiasbias_dtypecandidatecentredcline_in_tracebackclosecopiesctxcythondbiasdtypedweightdxdyentryenumerateepsforwardgenexprgroup_sizegroupsiin_c_orderin_placeitemsknownlearnlearn.<locals>.genexprmeanmomentumnnextnormcorenormcore._compiled_lanenormcore._contextnumopoptionoptionsoutoverwrittenparameter_shapeplanpopprocess_backendrowsrstdrunning_meanrunning_varsame_options.<locals>.genexprselfsendsetdefaultshapesizesizesstatethreads_forthrowtrainingupdateuse_setstatevaluevalueswalkweightxyLoops const *(int)\000int (struct __pyx_t_8normcore_8backends_14cython_kernels_Array, struct __pyx_t_8normcore_8backends_14cython_kernels_Array, struct __pyx_t_8normcore_8backends_14cython_kernels_Array)\000void (Loops const *, struct __pyx_t_8normcore_8backends_14cython_kernels_Backward const *, Py_ssize_t, Py_ssize_t, Py_ssize_t, int)\000void (Loops const *, struct __pyx_t_8normcore_8backends_14cython_kernels_Forward const *, Py_ssize_t, Py_ssize_t, Py_ssize_t, int)\000void (Loops const *, struct __pyx_t_8normcore_8backends_14cython_kernels_RowBackward const *, Py_ssize_t, Py_ssize_t, Py_ssize_t, Py_ssize_t, int)\000void (Loops const *, struct __pyx_t_8normcore_8backends_14cython_kernels_RowForward const *, Py_ssize_t, Py_ssiz""e_t, Py_ssize_t, Py_ssize_t, int)\000loops_of\000streams\000channels_backward_walk\000channels_forward_walk\000rows_backward_walk\000rows_forward_walk\200\001\330\004#\2401\240F\250!\200\001\340\004\027\220q\340\004\007\200t\2105\220\001\220\024\220S\230\004\230A\230U\240\047\250\021\330\010\017\210q\330\004\013\2103\210a\330\004\010\210\r\220Q\330\010\013\2109\220F\230#\230Q\330\014\024\220A\330\014\r\330\004\007\200v\210S\220\005\220S\230\005\230T\240\027\250\003\2503\250c\260\035\270c\300\024\300Z\310q\320PT\320TU\330\010\017\210q\330\004\007\200x\210v\220V\2307\240#\240T\250\023\250I\260S\270\007\270s\300\047\310\023\310A\330\004\005\330\010\014\210E\220\021\220#\220S\230\004\230J\240a\240s\250\047\260\023\260D\270\014\300A\300X\310W\320TW\320W[\320[g\320gh\320hn\320no\330\010\013\2104\210u\220A\220V\2303\230d\240%\240q\250\006\250f\260M\300\021\300&\310\003\3105\320PQ\330\010\016\210m\2301\230F\240#\240U\250(\260#\260T\270\027\300\001\340\010\017\210q\330\004\007\200t\2103\210a\330\010\020\220\016\230a\230u\240G\2505\260\010\270\005\270W\300A\340\010\026\220a\220u\230D\240\n\250!\2505\260\001\330\010\020\220\r\230Q\230e\2406\250\035\260a\260t\2703\270e\3001\300E\310\025\310d\320RW\320WX\320X]\320]^\330\010\014\210M\230\021\230%\230x\240t\250=\270\001\270\025\270f\300D\310\005\310Q\310e\320SY\320Y]\320]b\320bc\320ch\320hi\340\010\r\210Q\340\010\017\210q\330\004\021\220\023\220A\330\004\016\210h\220g\230S\240\n\250&\260\001\260\025\3206F\300m\320ST\320TU\330\004\014\210A\330\004\007\200{\220\047\230\021\330\010\013\2105\320\020 \240\003\2402\240S\250\n\260%\260{\320BS\320ST\330\014\023\2201\330\010\020\220\006\220a\220u\230M\250\032\2601\330\004\020\220\001\220\027\230\004\230C\230x\240v\250V\2606\270\024\270Y\300a\330\004\013\2104\210y\230\001\200\001\340\004\027\220q\360\006\000\005\010\200t\2105\220\001\220\021\330\010\017\210q\330\004\010\210\r\220Q\330\010\013\2109\220D\230\003\2303\230d\240*\250A\250S\260\013\2704\270|\3101\310I\320U_\320_`\330\014\024\220A""\330\014\r\330\004\005\330\010\016\210c\220\025\220c\230\024\230\\\250\021\250(\260\047\270\023\270D\300\014\310A\310V\320ST\330\010\013\2104\210{\230!\2307\240#\240X\250V\260>\300\035\310c\320QU\320U\\\320\\]\340\010\017\210q\330\004\007\200t\2103\210a\330\010\017\210~\230Q\230e\2407\250%\250x\260u\270G\3001\340\010\026\220a\220u\230D\240\n\250!\2505\260\001\330\010\020\220\r\230Q\230e\2406\250\035\260a\260s\270#\270U\300!\3005\310\004\310D\320P]\320]^\320^c\320cd\330\010\014\210M\230\021\230%\230v\240T\250\035\260a\260u\270N\310$\310m\320[\\\320\\a\320ab\340\010\014\210A\340\010\017\210q\330\004\n\210\047\220\026\220q\230\005\230\\\250\037\270\006\270a\270u\300L\320PQ\330\004\017\210q\220\007\220s\230(\240&\250\016\260m\3006\310\026\310q\330\004\017\210t\2207\230%\230w\240m\2601\260C\260v\270]\310!\3101\330\004\013\2103\210g\220Q\220g\230S\240\010\250\006\250f\260F\270!\200\001\340\004\027\220u\230A\340\004\007\200t\2104\210|\2303\230d\240(\250#\250T\260\024\260V\2703\270c\300\021\300$\300h\310b\320PQ\330\010\t\330\004\010\210\n\220!\330\010\013\2104\210q\220\010\230\003\2306\320!1\260\021\330\014\r\330\010\013\2105\220\007\220s\230%\230s\240$\240a\240x\250t\2605\270\007\270v\300Q\330\014\r\330\004\010\210\t\220\021\330\010\014\210G\2206\230\026\230s\240%\240t\250<\260r\270\027\300\006\300j\320PQ\330\014\r\330\004\t\210\027\220\005\220U\230%\230{\250&\260\004\260E\270\021\330\004\t\210\030\220\024\220V\2301\330\004\t\210\033\220O\2401\240E\250\021\330\004\007\200u\210I\220R\220q\330\010\t\330\004\t\210\030\220\023\220A\220T\230\021\330\004\010\210\005\210U\220!\2205\230\001\330\010\r\210V\2201\220E\230\024\230V\2401\240A\330\004\t\320\t\033\2303\230a\230t\2401\330\004\010\210\005\210U\220!\2201\330\010\r\210V\2201\220E\230\024\230V\2401\240A\330\004\t\210\032\2204\220q\330\004\t\210\036\220q\330\004\010\210\005\210T\220\021\330\010\r\210_\230A\330\004\t\210\027\220\005\220[\240\005\240[\260\004\260F\270#\270X\300T\310\033\320TX\320XY\330\004\t\210\026\210u\220K""\230u\240N\260$\260f\270D\300\013\3104\310q\330\004\t\210\034\220T\230\034\240S\250\004\250L\270\002\270(\300$\300l\320RT\320T[\320[\\\330\004\013\2107\220!\2203\220a\330\004\010\210\007\210q\220\001\200\001\340\004\037\230q\320 0\260\013\270;\300k\320QR\330\004\023\2205\230\010\240\001\240\021\330\004\007\200|\2207\230!\330\010\047\240q\250\010\260\016\270a\330\004\013\2101\200\001\360\010\000\n\033\230!\330\010\021\220\024\220]\240$\240j\260\004\260F\270$\270i\300t\3107\320RV\320Va\320ae\320el\320lp\320pu\320uy\360\000\000z\001D\002\360\000\000D\002H\002\360\000\000H\002Y\002\360\000\000Y\002]\002\360\000\000]\002j\002\360\000\000j\002n\002\360\000\000n\002u\002\360\000\000u\002y\002\360\000\000y\002@\003\360\000\000@\003D\003\360\000\000D\003L\003\360\000\000L\003P\003\360\000\000P\003X\003\360\000\000X\003\\\003\360\000\000\\\003f\003\360\000\000f\003j\003\360\000\000j\003u\003\360\000\000u\003y\003\360\000\000y\003z\003\330\010\020\220\007\220q\230\006\230l\250!\330\004\007\200v\210W\220E\230\024\230Q\330\010\022\220!\330\010\027\220q\340\010\027\220t\2304\230w\240e\2503\250d\260)\2707\300%\300s\310$\310f\320T[\320[\\\330\004\007\200q\330\010\017\320\017&\240d\250!\2507\260+\270W\300A\340\010\017\320\017&\240d\250!\2507\260+\270Q\260\021\260q";
     PyObject *data = NULL;
     #define __Pyx_DecompressString_UNUSED
     #define __Pyx_DecompressString_LZSS_UNUSED
     #endif
     PyObject **stringtab = __pyx_mstate->__pyx_string_tab;
     Py_ssize_t pos = 0;
-    for (int i = 0; i < 117; i++) {
+    for (int i = 0; i < 116; i++) {
       Py_ssize_t bytes_length = str_length_index[i].length;
       PyObject *string = PyUnicode_DecodeUTF8(bytes + pos, bytes_length, NULL);
       if (likely(string) && i >= 12) PyUnicode_InternInPlace(&string);
@@ -16496,8 +16492,8 @@ static const char bytes[] = "(tree fragment).?Note that Cython is deliberately s
       stringtab[i] = string;
       pos += bytes_length;
     }
-    for (int i = 117; i < 126; i++) {
-      Py_ssize_t bytes_length = bytes_length_index[i-117].length;
+    for (int i = 116; i < 125; i++) {
+      Py_ssize_t bytes_length = bytes_length_index[i-116].length;
       PyObject *string = PyBytes_FromStringAndSize(bytes + pos, bytes_length);
       stringtab[i] = string;
       pos += bytes_length;
@@ -16507,14 +16503,14 @@ static const char bytes[] = "(tree fragment).?Note that Cython is deliberately s
       }
     }
     Py_XDECREF(data);
-    for (Py_ssize_t i = 0; i < 126; i++) {
+    for (Py_ssize_t i = 0; i < 125; i++) {
       if (unlikely(PyObject_Hash(stringtab[i]) == -1)) {
         __PYX_ERR(0, 1, __pyx_L1_error)
       }
     }
     #if CYTHON_IMMORTAL_CONSTANTS
     {
-      PyObject **table = stringtab + 117;
+      PyObject **table = stringtab + 116;
       for (Py_ssize_t i=0; i<9; ++i) {
         #if PY_VERSION_HEX >= 0x030F0000
         PyUnstable_SetImmortal(table[i]);
@@ -16610,7 +16606,7 @@ static int __Pyx_CreateCodeObjects(__pyx_mstatetype *__pyx_mstate) {
   PyObject* tuple_dedup_map = PyDict_New();
   if (unlikely(!tuple_dedup_map)) return -1;
   {
-    const __Pyx_PyCode_New_function_description descr = {0, 0, 0, 1, (unsigned int)(CO_OPTIMIZED|CO_NEWLOCALS|CO_GENERATOR), 81};
+    const __Pyx_PyCode_New_function_description descr = {0, 0, 0, 1, (unsigned int)(CO_OPTIMIZED|CO_NEWLOCALS|CO_GENERATOR), 79};
     PyObject* const varnames[] = {__pyx_mstate->__pyx_n_u_n};
     __pyx_mstate_global->__pyx_codeobj_tab[0] = __Pyx_PyCode_New(descr, varnames, __pyx_mstate->__pyx_kp_u_normcore__compiled_lane_pyx, __pyx_mstate->__pyx_n_u_genexpr, __pyx_mstate->__pyx_kp_b_iso88591__3, tuple_dedup_map); if (unlikely(!__pyx_mstate_global->__pyx_codeobj_tab[0])) goto bad;
   }
@@ -16630,13 +16626,13 @@ static int __Pyx_CreateCodeObjects(__pyx_mstatetype *__pyx_mstate) {
     __pyx_mstate_global->__pyx_codeobj_tab[3] = __Pyx_PyCode_New(descr, varnames, __pyx_mstate->__pyx_kp_u_tree_fragment, __pyx_mstate->__pyx_n_u_setstate_cython, __pyx_mstate->__pyx_kp_b_iso88591_1F, tuple_dedup_map); if (unlikely(!__pyx_mstate_global->__pyx_codeobj_tab[3])) goto bad;
   }
   {
-    const __Pyx_PyCode_New_function_description descr = {2, 0, 0, 8, (unsigned int)(CO_OPTIMIZED|CO_NEWLOCALS), 74};
+    const __Pyx_PyCode_New_function_description descr = {2, 0, 0, 8, (unsigned int)(CO_OPTIMIZED|CO_NEWLOCALS), 72};
     PyObject* const varnames[] = {__pyx_mstate->__pyx_n_u_plan, __pyx_mstate->__pyx_n_u_options, __pyx_mstate->__pyx_n_u_entry, __pyx_mstate->__pyx_n_u_i, __pyx_mstate->__pyx_n_u_option, __pyx_mstate->__pyx_n_u_known, __pyx_mstate->__pyx_n_u_genexpr, __pyx_mstate->__pyx_n_u_genexpr};
     __pyx_mstate_global->__pyx_codeobj_tab[4] = __Pyx_PyCode_New(descr, varnames, __pyx_mstate->__pyx_kp_u_normcore__compiled_lane_pyx, __pyx_mstate->__pyx_n_u_learn, __pyx_mstate->__pyx_kp_b_iso88591_uA_t4_3d_T_V3c_hbPQ_4q_6_1_5_s, tuple_dedup_map); if (unlikely(!__pyx_mstate_global->__pyx_codeobj_tab[4])) goto bad;
   }
   {
-    const __Pyx_PyCode_New_function_description descr = {8, 0, 0, 13, (unsigned int)(CO_OPTIMIZED|CO_NEWLOCALS), 215};
-    PyObject* const varnames[] = {__pyx_mstate->__pyx_n_u_op, __pyx_mstate->__pyx_n_u_options, __pyx_mstate->__pyx_n_u_x, __pyx_mstate->__pyx_n_u_weight, __pyx_mstate->__pyx_n_u_bias, __pyx_mstate->__pyx_n_u_running_mean, __pyx_mstate->__pyx_n_u_running_var, __pyx_mstate->__pyx_n_u_out, __pyx_mstate->__pyx_n_u_entry, __pyx_mstate->__pyx_n_u_candidate, __pyx_mstate->__pyx_n_u_y, __pyx_mstate->__pyx_n_u_mean, __pyx_mstate->__pyx_n_u_rstd};
+    const __Pyx_PyCode_New_function_description descr = {8, 0, 0, 14, (unsigned int)(CO_OPTIMIZED|CO_NEWLOCALS), 213};
+    PyObject* const varnames[] = {__pyx_mstate->__pyx_n_u_op, __pyx_mstate->__pyx_n_u_options, __pyx_mstate->__pyx_n_u_x, __pyx_mstate->__pyx_n_u_weight, __pyx_mstate->__pyx_n_u_bias, __pyx_mstate->__pyx_n_u_running_mean, __pyx_mstate->__pyx_n_u_running_var, __pyx_mstate->__pyx_n_u_out, __pyx_mstate->__pyx_n_u_entry, __pyx_mstate->__pyx_n_u_candidate, __pyx_mstate->__pyx_n_u_y, __pyx_mstate->__pyx_n_u_in_place, __pyx_mstate->__pyx_n_u_mean, __pyx_mstate->__pyx_n_u_rstd};
     __pyx_mstate_global->__pyx_codeobj_tab[5] = __Pyx_PyCode_New(descr, varnames, __pyx_mstate->__pyx_kp_u_normcore__compiled_lane_pyx, __pyx_mstate->__pyx_n_u_forward, __pyx_mstate->__pyx_kp_b_iso88591_q_t5_q_Q_9D_3d_AS_4_1IU___A_c_c, tuple_dedup_map); if (unlikely(!__pyx_mstate_global->__pyx_codeobj_tab[5])) goto bad;
   }
   {

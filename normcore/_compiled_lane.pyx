@@ -1,11 +1,11 @@
 """The fast lane: a call that has been checked before, with other arrays of the same kind, in a microsecond.
 
-The general way (planners, dispatcher) costs some ten microseconds of Python, which a large array does not notice and a small
-one does. What it finds out about a call depends on the shape, the dtype and the options alone, and is in the plan. So
-after a call went well, its plan is *learned*; a later call with the very same options (of the same types: True is not
-1 here) and an x of that shape and dtype finds it here. What differs from call to call, the arrays,
-is checked here again, by the plainest test that is surely right: C-contiguous, aligned, of a dtype the kernels carry, and no
-two apart from in-place use sharing a range of memory. Whatever does not pass goes the general way, which has the
+The general way (planners, dispatcher) costs some ten microseconds of Python, which a large array does not notice and a
+small one does. What it finds out about a call depends on the shape, the dtype and the options alone, and is in the
+plan. So after a call went well, its plan is *learned*; a later call with the very same options (of the same types:
+True is not 1 here) and an x of that shape and dtype finds it here. What differs from call to call, the arrays, is
+checked here again, by the plainest test that is surely right: C-contiguous, aligned, of a dtype the kernels carry, and
+no two apart from in-place use sharing a range of memory. Whatever does not pass goes the general way, which has the
 sentences for mistakes; the lane refuses nothing and raises nothing.
 """
 
@@ -28,8 +28,6 @@ from normcore.backends.cython_kernels cimport (
     rows_forward_walk,
     streams,
 )
-
-import numpy as np
 
 from normcore import _dispatch, _threads
 from normcore._context import NormContext
@@ -216,6 +214,7 @@ def forward(str op, tuple options, x, weight, bias, running_mean, running_var, o
     """(y, ctx), or None where the call has to go the general way."""
     cdef Entry entry = None, candidate
     cdef cnp.ndarray y
+    cdef bint in_place
     if not plain(x):
         return None
     for candidate in entries:
@@ -239,7 +238,8 @@ def forward(str op, tuple options, x, weight, bias, running_mean, running_var, o
         return None
     mean, rstd = vector(entry.groups, cnp.NPY_FLOAT64), vector(entry.groups, cnp.NPY_FLOAT64)
     run_forward(entry, x, weight, bias, running_mean, running_var, mean, rstd, y)
-    return y, context(entry, x, weight, bias, mean, rstd, out is not None and cnp.PyArray_DATA(y) == cnp.PyArray_DATA(x))
+    in_place = out is not None and cnp.PyArray_DATA(y) == cnp.PyArray_DATA(x)
+    return y, context(entry, x, weight, bias, mean, rstd, in_place)
 
 
 cdef bint same_options(tuple known, tuple given) except -1:

@@ -1,8 +1,8 @@
 # distutils: language = c
 """The default backend, compiled ahead of time: who does what, in which order, on how many threads.
 
-The inner loops are in ``loops/``, once for each kind of storage and of vectors; this file and the walks it includes cut an
-array into tasks and know nothing of dtypes.
+The inner loops are in ``loops/``, once for each kind of storage and of vectors; this file and the walks it includes
+cut an array into tasks and know nothing of dtypes.
 
 Design
 ------
@@ -12,18 +12,20 @@ units in the last place of float64; a constant group has sums exactly 0. Not E[x
 mean/std = 1e4 in float32), not Welford (a division per element). Two passes were the first version: the same digits, a third
 more time where the array does not fit in cache.
 
-*The same bits for any number of threads.* Work is cut into pieces whose size depends on the shape alone; a piece is summed in
-LANES partial sums in a fixed order, and the sums of pieces are added in order. Threads only decide who does a piece.
+*The same bits for any number of threads.* Work is cut into pieces whose size depends on the shape alone; a piece is
+summed in LANES partial sums in a fixed order, and the sums of pieces are added in order. Threads only decide who does
+a piece.
 
-*One task, one stretch of cache.* A task takes a block of channels (or rows) that fits the L2 cache through all passes, so the
-second pass reads from there, last values first. Few and large channels are cut into pieces instead, with a barrier between
-the passes. A call has one parallel region then, or two: on a busy machine every barrier waits for the slowest thread.
+*One task, one stretch of cache.* A task takes a block of channels (or rows) that fits the L2 cache through all passes,
+so the second pass reads from there, last values first. Few and large channels are cut into pieces instead, with a
+barrier between the passes. A call has one parallel region then, or two: on a busy machine every barrier waits for the
+slowest thread.
 
-*Bytes.* Forward reads x and writes y, as a copy does; backward reads dy and x and writes dx: 1.5 copies. Results beyond
-STREAM_BYTES are stored past the cache, which saves reading the lines that are about to be overwritten.
+*Bytes.* Forward reads x and writes y, as a copy does; backward reads dy and x and writes dx: 1.5 copies. Results
+beyond STREAM_BYTES are stored past the cache, which saves reading the lines that are about to be overwritten.
 
-*Arithmetic of the write pass.* float32 storage is written with float32 arithmetic, centred on the mean split in a float32 part
-and its remainder; where a mean or scale is outside float32's comfort, in float64.
+*Arithmetic of the write pass.* float32 storage is written with float32 arithmetic, centred on the mean split in a
+float32 part and its remainder; where a mean or scale is outside float32's comfort, in float64.
 """
 
 import numpy as np

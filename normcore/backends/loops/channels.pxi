@@ -150,7 +150,9 @@ cdef inline Piece whole(const Channels* w) noexcept nogil:
 # --- forward ----------------------------------------------------------------------------------------------------------
 
 
-cdef void shifts_of(const Loops* f, Array x, const Channels* w, Py_ssize_t c0, Py_ssize_t c1, double* shift) noexcept nogil:
+cdef void shifts_of(
+    const Loops* f, Array x, const Channels* w, Py_ssize_t c0, Py_ssize_t c1, double* shift
+) noexcept nogil:
     cdef Py_ssize_t c
     for c in range(c0, c1):
         shift[c - c0] = finite_or_zero(f.value(at(x, c * w.inner, 1)))

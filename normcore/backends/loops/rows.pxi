@@ -37,6 +37,20 @@ cdef inline Py_ssize_t first_parameter(const Rows* w, Py_ssize_t r) noexcept nog
     return r * w.segments % w.parameters
 
 
+cdef inline Affine affine_of_values(
+    const Rows* w, Py_ssize_t r, Py_ssize_t k, const double* mean, const double* rstd, const double* weight,
+    const double* bias, int activation, bint stream
+) noexcept nogil:
+    # For values from number k of row r on, each with a weight and bias of its own.
+    cdef Affine to = affine_of(mean[r], rstd[r], 0.0, activation, stream)
+    cdef Py_ssize_t parameter = first_parameter(w, r) + k
+    to.weights, to.biases = weight + parameter, bias + parameter
+    to.narrow = to.narrow and w.weight32 != NULL
+    if to.narrow:
+        to.weights32, to.biases32 = w.weight32 + parameter, w.bias32 + parameter
+    return to
+
+
 cdef inline Py_ssize_t row_pieces(const Rows* w) noexcept nogil:
     return (w.size + PIECE - 1) // PIECE
 
@@ -71,11 +85,7 @@ cdef void write_row(const Loops* f, const RowForward* o, const Rows* w, Py_ssize
     cdef Affine to
     cdef Py_ssize_t k, parameter, first
     if w.inner == 1:
-        to = affine_of(o.mean[r], o.rstd[r], 0.0, o.activation, o.stream)
-        parameter = first_parameter(w, r) + k0
-        to.weights, to.biases = o.weight + parameter, o.bias + parameter
-        to.weights32, to.biases32 = w.weight32 + parameter, w.bias32 + parameter
-        to.narrow = to.narrow and w.weight32 != NULL
+        to = affine_of_values(w, r, k0, o.mean, o.rstd, o.weight, o.bias, o.activation, o.stream)
         first = r * w.size + k0
         f.normalize(at(o.x, first, k1 - k0), 1, k1 - k0, &to, at(o.y, first, k1 - k0))
         return
@@ -150,9 +160,7 @@ cdef void undo_activation(
     cdef Affine to
     cdef Py_ssize_t k, n, first, parameter
     if w.inner == 1:
-        to = affine_of(o.mean[r], o.rstd[r], 0.0, o.activation, False)
-        parameter = first_parameter(w, r) + k0
-        to.weights, to.biases = o.weight + parameter, o.bias + parameter
+        to = affine_of_values(w, r, k0, o.mean, o.rstd, o.weight, o.bias, o.activation, False)
         first, n = r * w.size + k0, k1 - k0
         f.activation_gradient(at(o.dy, first, n), at(o.x, first, n), n, &to, at(o.dx, first, n))
         return
@@ -194,8 +202,10 @@ cdef void row_input_gradient(
 ) noexcept nogil:
     cdef Slope by = row_slope(o, w, r, s1, s2)
     cdef Array dy = activated(o)
-    by.weights, by.weights32 = o.weight + first_parameter(w, r), w.weight32 + first_parameter(w, r)
+    by.weights = o.weight + first_parameter(w, r)
     by.narrow = by.narrow and w.weight32 != NULL
+    if by.narrow:
+        by.weights32 = w.weight32 + first_parameter(w, r)
     f.input_gradient(
         at(dy, r * w.size, w.size), at(o.x, r * w.size, w.size), 1, w.size, &by, at(o.dx, r * w.size, w.size))
 
