@@ -59,7 +59,8 @@ cdef extern from "loops/loops.h" nogil:
         void (*weighted_gradients)(
             const void* dy, const void* x, const double* weights, Py_ssize_t n, double mean, double* acc) noexcept nogil
         void (*scale)(const void* dy, Py_ssize_t n, double a, void* dx) noexcept nogil
-        void (*activation_gradient)(const void* dy, const void* x, Py_ssize_t n, const Affine* to, void* dz) noexcept nogil
+        void (*activation_gradient)(const void* dy, const void* x, Py_ssize_t n, const Affine* to,
+        void* dz) noexcept nogil
         void (*column_moments)(
             const void* x, Py_ssize_t rows, Py_ssize_t n, Py_ssize_t stride, const double* shift, double* s1, double* s2
         ) noexcept nogil
@@ -69,10 +70,12 @@ cdef extern from "loops/loops.h" nogil:
             const void* dy, const void* x, Py_ssize_t rows, Py_ssize_t n, Py_ssize_t stride, const double* mean,
             double* s1, double* s2) noexcept nogil
         void (*column_input_gradient)(
-            const void* dy, const void* x, Py_ssize_t rows, Py_ssize_t n, const ColumnSlope* by, void* dx) noexcept nogil
+            const void* dy, const void* x, Py_ssize_t rows, Py_ssize_t n, const ColumnSlope* by,
+            void* dx) noexcept nogil
         void (*column_scale)(const void* dy, Py_ssize_t rows, Py_ssize_t n, const double* a, void* dx) noexcept nogil
         void (*column_activation_gradient)(
-            const void* dy, const void* x, Py_ssize_t rows, Py_ssize_t n, const ColumnAffine* to, void* dz) noexcept nogil
+            const void* dy, const void* x, Py_ssize_t rows, Py_ssize_t n, const ColumnAffine* to,
+            void* dz) noexcept nogil
         void (*parameter_gradients)(
             const void* dy, const void* x, Py_ssize_t rows, Py_ssize_t n, Py_ssize_t stride, const double* mean,
             const double* rstd, double* dweight, double* dbias) noexcept nogil

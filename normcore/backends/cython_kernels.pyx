@@ -6,11 +6,11 @@ cut an array into tasks and know nothing of dtypes.
 
 Design
 ------
-*Statistics.* One pass in float64, measured from the group's first value: the sums of ``x - shift`` and of its square. Then
-var = (s2 - s1^2 / n) / n. Because the shift is one of the values, (shift - mean)^2 <= n var, so what cancels is at most n
-units in the last place of float64; a constant group has sums exactly 0. Not E[x^2] - E[x]^2 on raw values (garbage from
-mean/std = 1e4 in float32), not Welford (a division per element). Two passes were the first version: the same digits, a third
-more time where the array does not fit in cache.
+*Statistics.* One pass in float64, measured from the group's first value: the sums of ``x - shift`` and of its square.
+Then var = (s2 - s1^2 / n) / n. Because the shift is one of the values, (shift - mean)^2 <= n var, so what cancels is
+at most n units in the last place of float64; a constant group has sums exactly 0. Not E[x^2] - E[x]^2 on raw values
+(garbage from mean/std = 1e4 in float32), not Welford (a division per element). Two passes were the first version: the
+same digits, a third more time where the array does not fit in cache.
 
 *The same bits for any number of threads.* Work is cut into pieces whose size depends on the shape alone; a piece is
 summed in LANES partial sums in a fixed order, and the sums of pieces are added in order. Threads only decide who does

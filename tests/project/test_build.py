@@ -33,7 +33,9 @@ print(ck.OPENMP, ck.BOUNDS_CHECKS, *(float(abs(a).sum(dtype=float)) for a in (y,
 def build(folder, **switches):
     """Build in a copy of the sources; return the log of the build and what CODE prints with it."""
     shutil.copytree(
-        ROOT / "normcore", folder / "normcore", ignore=shutil.ignore_patterns("*.so", "*.pyd", "*.c", "__pycache__")
+        ROOT / "normcore",
+        folder / "normcore",
+        ignore=shutil.ignore_patterns("*.so", "*.pyd", "cython_kernels.c", "_compiled_lane.c", "__pycache__"),
     )
     for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, folder)

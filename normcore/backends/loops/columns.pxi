@@ -1,6 +1,7 @@
 # The channels walk where neighbours in memory are neighbouring channels: (M, C), also channels-last.
 #
-# A narrow array is folded: `fold` rows are taken as one long row, so that vectors are full and have no tails. Sums of the
+# A narrow array is folded: `fold` rows are taken as one long row, so that vectors are full and have no tails. Sums of
+# the
 # columns that belong to a channel are added in order at the end of a piece.
 
 
@@ -249,7 +250,9 @@ cdef void channels_forward_columns(const Loops* f, const Forward* o, const Colum
     free(s.memory)
 
 
-cdef void channels_backward_columns(const Loops* f, const Backward* o, const Columns* w, int num_threads) noexcept nogil:
+cdef void channels_backward_columns(
+    const Loops* f, const Backward* o, const Columns* w, int num_threads
+) noexcept nogil:
     cdef Scratch s = scratch_of(w)
     cdef ColumnWrite write
     cdef Slope one
@@ -282,7 +285,8 @@ cdef void channels_backward_columns(const Loops* f, const Backward* o, const Col
     narrowed(s.b, w.width, s.b32)
     narrowed(s.c, w.width, s.c32)
     write.by.mean, write.by.a, write.by.b, write.by.c = s.centre, s.a, s.b, s.c
-    write.by.mean32, write.by.rest32, write.by.a32, write.by.b32, write.by.c32 = s.centre32, s.rest32, s.a32, s.b32, s.c32
+    write.by.mean32, write.by.rest32, write.by.a32, write.by.b32, write.by.c32 = s.centre32, s.rest32, s.a32, s.b32,
+    s.c32
     write.by.stream = o.stream
     write.kind = INPUT_GRADIENT if o.training else SCALE
     write_columns(f, &write, w, num_threads)

@@ -25,8 +25,6 @@ def use_vectors(name):
     return before
 
 
-
-
 STORAGES = {"float32": 0, "float64": 1, "float16": 2, "bfloat16": 3}
 
 

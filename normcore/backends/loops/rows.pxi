@@ -1,4 +1,5 @@
-# The rows walk: (R, K, L), each row one statistics group of K segments of L contiguous values. The parameter of segment k in
+# The rows walk: (R, K, L), each row one statistics group of K segments of L contiguous values. The parameter of segment
+# k in
 # row r is number (r * K + k) % P. Layer and RMS norm have L = 1 and a parameter for every value of a row.
 
 
@@ -80,7 +81,9 @@ cdef inline void finish_row(
     o.rstd[r] = 1.0 / sqrt(o.var[r] + o.eps)
 
 
-cdef void write_row(const Loops* f, const RowForward* o, const Rows* w, Py_ssize_t r, Py_ssize_t k0, Py_ssize_t k1) noexcept nogil:
+cdef void write_row(
+    const Loops* f, const RowForward* o, const Rows* w, Py_ssize_t r, Py_ssize_t k0, Py_ssize_t k1
+) noexcept nogil:
     # segments k0..k1-1 of row r
     cdef Affine to
     cdef Py_ssize_t k, parameter, first
@@ -107,7 +110,9 @@ cdef void forward_row(const Loops* f, const RowForward* o, const Rows* w, Py_ssi
     write_row(f, o, w, r, 0, w.segments)
 
 
-cdef void forward_large_row(const Loops* f, const RowForward* o, const Rows* w, Py_ssize_t r, int num_threads) noexcept nogil:
+cdef void forward_large_row(
+    const Loops* f, const RowForward* o, const Rows* w, Py_ssize_t r, int num_threads
+) noexcept nogil:
     # One row with all threads.
     cdef Py_ssize_t p, pieces = row_pieces(w), each = (w.segments + pieces - 1) // pieces
     cdef double shift = row_shift(f, o, w, r), s1 = 0.0, s2 = 0.0
@@ -278,7 +283,9 @@ cdef void segment_sums(
         start += n
 
 
-cdef Slope segments_slope(const RowBackward* o, const Rows* w, Py_ssize_t r, const double* s1, const double* s2) noexcept nogil:
+cdef Slope segments_slope(
+    const RowBackward* o, const Rows* w, Py_ssize_t r, const double* s1, const double* s2
+) noexcept nogil:
     cdef double sum_dxhat = 0.0, sum_dxhat_xshift = 0.0, weight
     cdef Py_ssize_t k
     for k in range(w.segments):
@@ -301,7 +308,9 @@ cdef void segment_input_gradient(
         at(dy, first, w.inner), at(o.x, first, w.inner), 1, w.inner, &by, at(o.dx, first, w.inner))
 
 
-cdef void backward_row(const Loops* f, const RowBackward* o, const Rows* w, Py_ssize_t r, double* s1, double* s2) noexcept nogil:
+cdef void backward_row(
+    const Loops* f, const RowBackward* o, const Rows* w, Py_ssize_t r, double* s1, double* s2
+) noexcept nogil:
     # s1, s2: the sums of this row's segments
     cdef Slope by
     cdef Py_ssize_t k
@@ -334,7 +343,8 @@ cdef void backward_segments(const Loops* f, const RowBackward* o, const Rows* w,
             by[r] = segments_slope(o, w, r, s1 + r * w.segments, s2 + r * w.segments)
         for t in prange(total, num_threads=num_threads, schedule="dynamic"):
             segment_input_gradient(
-                f, o, w, (total - 1 - t) // w.segments, (total - 1 - t) % w.segments, &by[(total - 1 - t) // w.segments])
+                f, o, w, (
+                    total - 1 - t) // w.segments, (total - 1 - t) % w.segments, &by[(total - 1 - t) // w.segments])
     memset(o.dweight, 0, w.parameters * sizeof(double))
     memset(o.dbias, 0, w.parameters * sizeof(double))
     for t in range(total):
@@ -342,8 +352,6 @@ cdef void backward_segments(const Loops* f, const RowBackward* o, const Rows* w,
         o.dweight[p] += s2[t] * o.rstd[t // w.segments]
         o.dbias[p] += s1[t]
     free(s1)
-
-
 
 
 # --- the walk ---------------------------------------------------------------------------------------------------------
