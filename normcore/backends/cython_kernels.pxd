@@ -59,8 +59,8 @@ cdef extern from "loops/loops.h" nogil:
         void (*weighted_gradients)(
             const void* dy, const void* x, const double* weights, Py_ssize_t n, double mean, double* acc) noexcept nogil
         void (*scale)(const void* dy, Py_ssize_t n, double a, void* dx) noexcept nogil
-        void (*activation_gradient)(const void* dy, const void* x, Py_ssize_t n, const Affine* to,
-        void* dz) noexcept nogil
+        void (*activation_gradient)(
+            const void* dy, const void* x, Py_ssize_t n, const Affine* to, void* dz) noexcept nogil
         void (*column_moments)(
             const void* x, Py_ssize_t rows, Py_ssize_t n, Py_ssize_t stride, const double* shift, double* s1, double* s2
         ) noexcept nogil

@@ -285,8 +285,8 @@ cdef void channels_backward_columns(
     narrowed(s.b, w.width, s.b32)
     narrowed(s.c, w.width, s.c32)
     write.by.mean, write.by.a, write.by.b, write.by.c = s.centre, s.a, s.b, s.c
-    write.by.mean32, write.by.rest32, write.by.a32, write.by.b32, write.by.c32 = s.centre32, s.rest32, s.a32, s.b32,
-    s.c32
+    write.by.mean32, write.by.rest32 = s.centre32, s.rest32
+    write.by.a32, write.by.b32, write.by.c32 = s.a32, s.b32, s.c32
     write.by.stream = o.stream
     write.kind = INPUT_GRADIENT if o.training else SCALE
     write_columns(f, &write, w, num_threads)
