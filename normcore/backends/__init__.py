@@ -34,8 +34,8 @@ class Kernels(NamedTuple):
     channels_stats: Callable[..., None]  # x (N, C, S) -> mean, var
     channels_forward: Callable[..., None]  # x (N, C, S) -> y; in training mean and var too
     channels_backward: Callable[..., None]  # dy, x (N, C, S) -> dx, dweight, dbias
-    rows_forward: Callable[..., None]  # x (R, K, L) -> mean, var, rstd, y
-    rows_backward: Callable[..., None]  # dy, x (R, K, L) -> dx, dweight, dbias
+    rows_forward: Callable[..., None] | None = None  # x (R, K, L) -> mean, var, rstd, y
+    rows_backward: Callable[..., None] | None = None  # dy, x (R, K, L) -> dx, dweight, dbias
 
 
 def load(name: str) -> ModuleType:

@@ -34,7 +34,7 @@ ACTIVATIONS = {
     "silu": activations.SILU,
 }
 SHORT_SEGMENT = 16  # values; shorter segments get a parameter for each value, as if they were of one
-NARROW = 64  # columns; narrower rows are folded into wider ones
+NARROW = 256  # columns; narrower rows are folded into wider ones
 
 
 # --- the channels walk ------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The loops of the Numba backend by concept; ``normcore.backends.numba_kernels`` is their face and says why they are so.
+"""The loops of the Numba backend by concept; ``normcore.backends.numba_kernels`` is their face, with the reasons.
 
 ``jit``         how a function is compiled, serial and parallel
 ``cut``         how an array is cut into tasks, from its shape alone

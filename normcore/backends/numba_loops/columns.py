@@ -21,7 +21,7 @@ from normcore.backends.numba_loops.scalars import (
 # --- a few rows -------------------------------------------------------------------------------------------------------
 
 
-@compiled()
+@compiled(forceinline=True)
 def add_row(x, shift, sum1, sum2):
     for c in range(x.size):
         d = x[c] - shift[c]
@@ -29,7 +29,7 @@ def add_row(x, shift, sum1, sum2):
         sum2[c] += d * d
 
 
-@compiled()
+@compiled(forceinline=True)
 def add_rows(x0, x1, x2, x3, shift, sum1, sum2):
     for c in range(shift.size):
         d0, d1, d2, d3 = x0[c] - shift[c], x1[c] - shift[c], x2[c] - shift[c], x3[c] - shift[c]
@@ -37,14 +37,14 @@ def add_rows(x0, x1, x2, x3, shift, sum1, sum2):
         sum2[c] += (d0 * d0 + d1 * d1) + (d2 * d2 + d3 * d3)
 
 
-@compiled()
+@compiled(forceinline=True)
 def add_gradients_row(g, x, mean, sum1, sum2):
     for c in range(x.size):
         sum1[c] += g[c]
         sum2[c] += g[c] * (x[c] - mean[c])
 
 
-@compiled()
+@compiled(forceinline=True)
 def add_gradients_rows(g0, g1, g2, g3, x0, x1, x2, x3, mean, sum1, sum2):
     for c in range(mean.size):
         m, h0, h1, h2, h3 = mean[c], np.float64(g0[c]), np.float64(g1[c]), np.float64(g2[c]), np.float64(g3[c])
@@ -52,19 +52,19 @@ def add_gradients_rows(g0, g1, g2, g3, x0, x1, x2, x3, mean, sum1, sum2):
         sum2[c] += (h0 * (x0[c] - m) + h1 * (x1[c] - m)) + (h2 * (x2[c] - m) + h3 * (x3[c] - m))
 
 
-@compiled()
+@compiled(forceinline=True)
 def affine_row(x, high, low, scale, bias, y):
     for c in range(x.size):
         y[c] = ((x[c] - high[c]) - low[c]) * scale[c] + bias[c]
 
 
-@compiled()
+@compiled(forceinline=True)
 def input_gradient_row(dz, x, high, low, mean_dz, slope, scale, dx):
     for c in range(x.size):
         dx[c] = (dz[c] - mean_dz[c] - ((x[c] - high[c]) - low[c]) * slope[c]) * scale[c]
 
 
-@compiled()
+@compiled(forceinline=True)
 def scale_row(dz, scale, dx):
     for c in range(dz.size):
         dx[c] = dz[c] * scale[c]
@@ -120,7 +120,7 @@ def sum_gradients_part(dz, x, width, m0, m1, a, b, mean, sum1, sum2):
 def write_part(x, width, m0, m1, a, b, params, first, activation, y):
     p, q = a - first, b - first
     high, low, scale, bias = params[0, p:q], params[1, p:q], params[2, p:q], params[3, p:q]
-    for m in range(m1 - 1, m0 - 1, -1):
+    for m in range(m0, m1):
         i, j = m * width + a, min(m * width + b, x.size)
         affine_row(x[i:j], high, low, scale, bias, y[i:j])
         if activation != NONE:
@@ -131,7 +131,7 @@ def write_part(x, width, m0, m1, a, b, params, first, activation, y):
 def write_gradients_part(dz, x, width, m0, m1, a, b, params, first, training, dx):
     p, q = a - first, b - first
     high, low, mean_dz, slope, scale = params[0, p:q], params[1, p:q], params[2, p:q], params[3, p:q], params[4, p:q]
-    for m in range(m1 - 1, m0 - 1, -1):
+    for m in range(m0, m1):
         i, j = m * width + a, min(m * width + b, x.size)
         if training:
             input_gradient_row(dz[i:j], x[i:j], high, low, mean_dz, slope, scale, dx[i:j])
@@ -202,19 +202,19 @@ def backward_params(params, weight, mean, rstd, dweight, dbias, c0, c1, run, cou
 
 @compiled()
 def all_fit_forward(weight, bias, mean, rstd, c0, c1):
+    fit = True
     for c in range(c0, c1):
-        if not fits_forward(mean[c], rstd[c] * weight[c], bias[c]):
-            return False
-    return True
+        fit = fit and fits_forward(mean[c], rstd[c] * weight[c], bias[c])
+    return fit
 
 
 @compiled()
 def all_fit_backward(weight, mean, rstd, dweight, dbias, c0, c1, count):
+    fit = True
     for c in range(c0, c1):
         slope = rstd[c] * dweight[c] / count
-        if not fits_backward(mean[c], np.float64(1.0), dbias[c] / count, slope, rstd[c] * weight[c]):
-            return False
-    return True
+        fit = fit and fits_backward(mean[c], np.float64(1.0), dbias[c] / count, slope, rstd[c] * weight[c])
+    return fit
 
 
 @compiled()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 SHORT_RUN = 128  # values; shorter runs of a channel are taken as columns
-BLOCK_BYTES = 262_144  # of x in a task: the second pass over it reads from L2
+BLOCK_BYTES = 1_048_576  # of x in a task: the second pass over it reads from the cache
 L2_BYTES = 524_288  # of x in a task whose rows are far apart
 WAVE_BYTES = 8_388_608  # of x between two barriers, where a channel is cut into pieces
 MANY_BLOCKS = 16  # enough of them to keep the threads busy without cutting a channel
@@ -17,7 +17,7 @@ def ceil_div(a: int, b: int) -> int:
 
 def channels_in_block(channels: int, channel_bytes: int) -> int:
     """Channels that one task takes through both passes; 0 where channels are so few and large that they must be cut."""
-    if channels < MANY_BLOCKS and channels * channel_bytes > BLOCK_BYTES:
+    if channels < MANY_BLOCKS and channels * channel_bytes > L2_BYTES:
         return 0
     return max(1, min(ceil_div(channels, MANY_BLOCKS), BLOCK_BYTES // max(1, channel_bytes)))
 
@@ -37,7 +37,7 @@ def channels_in_wave(channel_bytes: int) -> int:
 def columns_in_block(rows: int, columns: int, itemsize: int) -> int:
     """Columns that one task takes through both passes over all rows; 0 where the rows are too many for that."""
     width = min(1024, L2_BYTES // (rows * itemsize))
-    if columns * rows * itemsize <= BLOCK_BYTES:
+    if columns * rows * itemsize <= PIECE * 8:
         return columns
     return width if width >= 64 and columns >= 8 * width else 0
 
@@ -50,6 +50,6 @@ def rows_in_piece(rows: int, columns: int) -> int:
 
 def rows_in_block(rows: int, row_bytes: int) -> int:
     """Rows of the rows walk that one task takes; 0 where rows are so few and large that they must be cut."""
-    if rows < MANY_BLOCKS and rows * row_bytes > BLOCK_BYTES:
+    if rows < MANY_BLOCKS and rows * row_bytes > L2_BYTES:
         return 0
-    return max(1, min(ceil_div(rows, MANY_BLOCKS), BLOCK_BYTES // max(1, row_bytes)))
+    return max(1, min(ceil_div(rows, MANY_BLOCKS), L2_BYTES // max(1, row_bytes)))

@@ -11,6 +11,7 @@ import numba
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 prange = numba.prange
+_njit: Any = numba.njit  # its annotations know no dictionary for `parallel`
 _one_parallel_call = threading.Lock()
 
 # Only what is written as prange runs in parallel: a barrier for np.zeros would cost more than the zeros.
@@ -26,9 +27,9 @@ def compiled(**options: Any) -> Callable[[Function], Function]:
 
     def decorate(function: Function) -> Function:
         try:
-            return cast(Function, numba.njit(function, cache=True, **options))
+            return cast(Function, _njit(function, cache=True, **options))
         except RuntimeError:  # no folder that a cache could be written to
-            return cast(Function, numba.njit(function, **options))
+            return cast(Function, _njit(function, **options))
 
     return decorate
 

@@ -3,7 +3,7 @@
 Few rows: a task takes a block of channels through all passes while it is in the cache; one parallel region a call.
 Many rows: a task takes a piece of the rows; a region for the sums and one for the results. `width` is that of a row, or
 of several short ones folded into one, so that inner loops are long enough for vectors.
-The results are written in reverse, because what was read last is what the cache still holds.
+Pieces are written in reverse, because what was read last is what the cache still holds.
 """
 
 from __future__ import annotations

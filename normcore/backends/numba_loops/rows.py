@@ -16,6 +16,7 @@ from normcore.backends.numba_loops.runs import (
     LANES,
     WIDTH,
     chain_run,
+    clear,
     fold,
     forward_run,
     input_gradient_run,
@@ -27,13 +28,13 @@ from normcore.backends.numba_loops.scalars import finite_or_zero, fits_backward,
 # --- inner loops where each value of a row has its weight and bias ----------------------------------------------------
 
 
-@compiled()
+@compiled(forceinline=True)
 def weighted_loop(x, high, low, scale, weight, bias, y):
     for k in range(x.size):
         y[k] = ((x[k] - high) - low) * scale * weight[k] + bias[k]
 
 
-@compiled()
+@compiled(forceinline=True)
 def weighted_row(x, mean, scale, weights, biases, exact_weights, exact_biases, fit, y):
     """y = xhat * weight + bias, in the dtype of storage where that loses nothing."""
     if fit and fits_forward(mean, scale, np.float64(0.0)):
@@ -44,7 +45,7 @@ def weighted_row(x, mean, scale, weights, biases, exact_weights, exact_biases, f
         weighted_loop(x, mean, np.float64(0.0), scale, exact_weights, exact_biases, y)
 
 
-@compiled()
+@compiled(forceinline=True)
 def sum_weighted_tail(dz, x, weight, mean, sum1, sum2):
     for i in range(x.size):
         g = dz[i] * weight[i]
@@ -52,7 +53,7 @@ def sum_weighted_tail(dz, x, weight, mean, sum1, sum2):
         sum2[i] += g * (x[i] - mean)
 
 
-@compiled()
+@compiled(forceinline=True)
 def sum_weighted_row(dz, x, weight, mean, sum1, sum2):
     """Sums of dxhat = dz * weight and of dxhat * (x - mean)."""
     whole = x.size - x.size % LANES
@@ -68,13 +69,13 @@ def sum_weighted_row(dz, x, weight, mean, sum1, sum2):
     sum_weighted_tail(dz[whole:], x[whole:], weight[whole:], mean, sum1, sum2)
 
 
-@compiled()
+@compiled(forceinline=True)
 def weighted_gradient_loop(dz, x, high, low, weight, mean_dxhat, slope, scale, dx):
     for k in range(x.size):
         dx[k] = (dz[k] * weight[k] - mean_dxhat - ((x[k] - high) - low) * slope) * scale
 
 
-@compiled()
+@compiled(forceinline=True)
 def weighted_gradient_row(dz, x, mean, weights, exact_weights, fit, mean_dxhat, slope, scale, dx):
     if fit and fits_backward(mean, np.float64(1.0), mean_dxhat, slope, scale):
         cast = x.dtype.type
@@ -108,7 +109,7 @@ def add_parameter_gradients_of_two(dz0, dz1, x0, x1, mean0, mean1, rstd0, rstd1,
 @compiled()
 def row_stats(x, r, eps, centred, lanes, mean, var, rstd):
     """Statistics of the row x, which is row r."""
-    lanes[:, :] = 0.0
+    clear(lanes)
     shift = finite_or_zero(x[0]) if centred else np.float64(0.0)
     sum_run(x, shift, lanes[0], lanes[1])
     mean[r], var[r] = moments(fold(lanes[0]), fold(lanes[1]), np.float64(x.size), shift, centred)
@@ -134,7 +135,7 @@ def weighted_forward_block(
 
 @compiled()
 def weighted_row_gradient(dz, x, mean, rstd, weight, weights, fit, centred, lanes, dx):
-    lanes[:, :] = 0.0
+    clear(lanes)
     sum_weighted_row(dz, x, weight, mean, lanes[0], lanes[1])
     sum1, sum2 = fold(lanes[0]), fold(lanes[1])
     mean_dxhat = sum1 / x.size if centred else np.float64(0.0)
@@ -205,9 +206,9 @@ def weighted_backward(
 
 @compiled()
 def write_segments(x, r, start, stop, weight, bias, mean, rstd, activation, y):
-    """Values start to stop of row r, from the last to the first."""
+    """Values start to stop of row r."""
     segments, width = x.shape[1], x.shape[2]
-    for k in range((stop - 1) // width, start // width - 1, -1):
+    for k in range(start // width, (stop - 1) // width + 1):
         p = (r * segments + k) % weight.size
         i, j = max(start - k * width, 0), min(stop - k * width, width)
         forward_run(x[r, k, i:j], mean[r], rstd[r] * weight[p], bias[p], activation, y[r, k, i:j])
@@ -226,7 +227,7 @@ def sum_segment(dy, x, r, k, start, stop, weight, bias, mean, rstd, activation, 
     """Sums of dz and of dz * (x - mean) over a part of a segment; dz goes to dx where there is an activation."""
     p = (r * x.shape[1] + k) % weight.size
     part, dz = x[r, k, start:stop], dx[r, k, start:stop]
-    lanes[:, :] = 0.0
+    clear(lanes)
     if activation != NONE:
         chain_run(dy[r, k, start:stop], part, mean[r], rstd[r] * weight[p], bias[p], activation, z, dz)
         sum_gradients_run(dz, part, mean[r], lanes[0], lanes[1])
@@ -280,7 +281,7 @@ def segments_backward_block(dy, x, weight, bias, mean, rstd, dx, sums, centred, 
                 dy, x, r, k, 0, width, weight, bias, mean, rstd, activation, z, lanes, dx
             )  # fmt: skip
         mean_dxhat, slope = row_slopes(sums, r, weight, rstd, count, centred)
-        for k in range(segments - 1, -1, -1):
+        for k in range(segments):
             write_segment_gradient(dz, x, r, k, 0, width, weight, mean, rstd, mean_dxhat, slope, dx)
 
 
@@ -364,7 +365,7 @@ def sum_segment_parts(dy, x, weight, bias, mean, rstd, dx, activation, width, ac
 
 @compiled()
 def write_segment_parts(dz, x, weight, mean, rstd, dx, slopes, width, across, first, last):
-    for i in range(last - 1, first - 1, -1):
+    for i in range(first, last):
         r, k, start = i // across // x.shape[1], i // across % x.shape[1], i % across * width
         stop = min(start + width, x.shape[2])
         write_segment_gradient(dz, x, r, k, start, stop, weight, mean, rstd, slopes[r, 0], slopes[r, 1], dx)

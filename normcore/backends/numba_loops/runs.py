@@ -18,7 +18,14 @@ LANES = 64
 CHUNK = 2048  # values that an activation finds in L1 after they were written
 
 
-@compiled()
+@compiled(forceinline=True)
+def clear(lanes):
+    for i in range(LANES):
+        lanes[0, i] = 0.0
+        lanes[1, i] = 0.0
+
+
+@compiled(forceinline=True)
 def fold(lanes):
     """The sum of the lanes."""
     for i in range(WIDTH):
@@ -28,7 +35,7 @@ def fold(lanes):
     return (lanes[0] + lanes[1]) + (lanes[2] + lanes[3])
 
 
-@compiled()
+@compiled(forceinline=True)
 def sum_tail(x, shift, sum1, sum2):
     for i in range(x.size):
         d = x[i] - shift
@@ -36,7 +43,7 @@ def sum_tail(x, shift, sum1, sum2):
         sum2[i] += d * d
 
 
-@compiled()
+@compiled(forceinline=True)
 def sum_run(x, shift, sum1, sum2):
     """Sums of x - shift and of its square."""
     whole = x.size - x.size % LANES
@@ -49,7 +56,7 @@ def sum_run(x, shift, sum1, sum2):
     sum_tail(x[whole:], shift, sum1, sum2)
 
 
-@compiled()
+@compiled(forceinline=True)
 def sum_gradients_tail(dz, x, mean, sum1, sum2):
     for i in range(x.size):
         g = np.float64(dz[i])
@@ -57,7 +64,7 @@ def sum_gradients_tail(dz, x, mean, sum1, sum2):
         sum2[i] += g * (x[i] - mean)
 
 
-@compiled()
+@compiled(forceinline=True)
 def sum_gradients_run(dz, x, mean, sum1, sum2):
     """Sums of dz and of dz * (x - mean)."""
     whole = x.size - x.size % LANES
@@ -72,13 +79,13 @@ def sum_gradients_run(dz, x, mean, sum1, sum2):
     sum_gradients_tail(dz[whole:], x[whole:], mean, sum1, sum2)
 
 
-@compiled()
+@compiled(forceinline=True)
 def affine_run(x, high, low, scale, bias, y):
     for i in range(x.size):
         y[i] = ((x[i] - high) - low) * scale + bias
 
 
-@compiled()
+@compiled(forceinline=True)
 def normalize_run(x, mean, scale, bias, y):
     """y = (x - mean) * scale + bias, in the dtype of storage where that loses nothing."""
     if fits_forward(mean, scale, bias):
@@ -110,15 +117,15 @@ def chain_run(dy, x, mean, scale, bias, activation, z, dz):
         chain(activation, dy[i : i + CHUNK], z[: part.size], dz[i : i + CHUNK])
 
 
-@compiled()
+@compiled(forceinline=True)
 def input_gradient_loop(dz, x, high, low, weight, mean_dxhat, slope, scale, dx):
     for i in range(x.size):
         dx[i] = (dz[i] * weight - mean_dxhat - ((x[i] - high) - low) * slope) * scale
 
 
-@compiled()
+@compiled(forceinline=True)
 def input_gradient_run(dz, x, mean, weight, mean_dxhat, slope, scale, dx):
-    """dx = (dz * weight - mean(dxhat) - (x - mean) * slope) * scale, where (x - mean) * slope = xhat * mean(dxhat * xhat)."""
+    """dx = (dz * weight - mean(dxhat) - (x - mean) * slope) * scale; (x - mean) * slope = xhat * mean(dxhat * xhat)."""
     if fits_backward(mean, weight, mean_dxhat, slope, scale):
         cast = x.dtype.type
         high = cast(mean)
@@ -128,7 +135,7 @@ def input_gradient_run(dz, x, mean, weight, mean_dxhat, slope, scale, dx):
         input_gradient_loop(dz, x, mean, np.float64(0.0), weight, mean_dxhat, slope, scale, dx)
 
 
-@compiled()
+@compiled(forceinline=True)
 def scale_run(dz, scale, dx):
     """dx = dz * scale: in inference the statistics do not depend on x."""
     for i in range(dz.size):
