@@ -4,7 +4,31 @@ Here a call is cut, from its shape alone, and handed to the driver that suits it
 
 Design
 ------
-DESIGN_TEXT
+*Plain loops that LLVM vectorises*, with no licence to reassociate or contract: under ``NUMBA_DISABLE_JIT=1`` they give
+the same bits. What it took (ns a value of float32 in cache; one core of a Zen 4, AVX-512; a copy in L1 is 0.10):
+
+* Sums in 16 lanes, one value a lane at a time: unrolled, not vectorised, 0.60. Eight scalar sums: 0.57. Four values a
+  lane at a time: 0.16. Columns likewise take four rows at a time, 0.18; one row, by computed index: 0.63.
+* Indices into slices (``x[a:b]`` handed on), not ``x[a + i]``: 0.19 against 1.05 for the write pass of columns.
+* ``forceinline`` for inner loops: a call hands over seven words an array; a run of 49 costs 13 ns instead of 37.
+* The write pass in the dtype of storage with the mean split in two: 0.11 against 0.20 in float64.
+* The activations' own exp and erf: 1.4 for sigmoid (libm 2.6), 3.6 for gelu; left to inlining at LLVM's will: 30.
+
+*One parallel region where there are many groups*: a task takes a block of groups through all passes in the cache. Two
+regions where few groups must be cut into pieces. Rows are written forwards: short runs written backwards took 0.43
+where forwards takes 0.23, since the prefetcher follows ascending addresses only. Blocks of 1 MB did better than of
+256 KB (0.37 against 0.41 for 64 x 3136): longer stretches of memory, and L3 is near.
+
+*Statistics* in one pass from a shift that is the group's first value; dz of an activation is kept in dx between passes.
+
+*Each driver is compiled twice*, serial and parallel, under two names: the cache on disk does not tell options apart.
+Compiling takes 2 to 10 s for the first call of an operation and dtype, milliseconds from the cache.
+
+*Left out.* float16: Numba has no such type for arrays on the CPU. A row of layer norm with fewer than 16 rows is not
+cut. Numba's schedule is static, so on a busy machine a region waits for the thread that lost its core.
+
+*From your own code*: ``numba_loops.channels.forward_block`` and ``backward_block``, ``numba_loops.matrices`` likewise,
+and ``numba_loops.rows.segments_forward_block`` are jitted, serial, and may be called in an ``@njit`` function.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import types
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
@@ -41,7 +42,12 @@ def serial_and_parallel(function: Function) -> Callable[..., None]:
     Numba's ``workqueue`` layer, by two Python threads at once.
     """
     serial = compiled()(function)
-    parallel = compiled(parallel=_PRANGE_ALONE | {"fusion": False, "prange": True})(function)
+    # Under a name of its own: Numba's cache on disk does not tell apart what differs in options only, and would hand
+    # out whichever was compiled first.
+    name = f"{function.__name__}_in_parallel"
+    twin = cast(Function, types.FunctionType(function.__code__, function.__globals__, name))
+    twin.__qualname__, twin.__module__ = name, function.__module__
+    parallel = compiled(parallel=_PRANGE_ALONE | {"fusion": False, "prange": True})(twin)
 
     def run(*args: Any) -> None:
         *operands, num_threads = args
