@@ -227,7 +227,7 @@ def rows_backward(
 # --- what a backend is ------------------------------------------------------------------------------------------------
 
 
-def declines(walk: str, dtype: np.dtype[Any]) -> str | None:
+def declines(walk: str, dtype: np.dtype[Any], activation: int = 0) -> str | None:
     """Why this backend cannot carry such a call, or None."""
     if dtype.name in ("float16", "bfloat16"):
         return f"cannot load {dtype.name}: Numba compiles no arithmetic on it for the CPU"

@@ -185,7 +185,9 @@ def test_in_place(rng, layout):
     x = laid_out(values, layout, rng)
     y, ctx = nc.batch_norm_forward(x, out=x)
     assert y is x
-    assert ulps(x, expected, np.abs(expected) + 1) <= 2
+    assert (
+        ulps(x, expected, np.abs(expected) + 1) <= 4
+    )  # float64: each order of summation rounds the mean in its own way
     with pytest.raises(ValueError, match="wrote its result over it"):
         nc.batch_norm_backward(values, ctx)
     # the gradient too may be written over dy

@@ -80,7 +80,8 @@ def test_an_unknown_backend_is_an_error_when_it_is_asked_for():
 
 def test_a_missing_backend_is_an_error_when_it_is_asked_for(monkeypatch):
     monkeypatch.setitem(sys.modules, "numba", None)
-    monkeypatch.delitem(sys.modules, "normcore.backends.numba_kernels", raising=False)
+    for name in [name for name in sys.modules if name.startswith("normcore.backends.numba")]:
+        monkeypatch.delitem(sys.modules, name)
     with pytest.raises(
         ImportError, match=r'needs Numba, which is not installed; run pip install "normcore-cpu\[numba\]"'
     ):
@@ -89,14 +90,10 @@ def test_a_missing_backend_is_an_error_when_it_is_asked_for(monkeypatch):
 
 def test_a_backend_asked_for_by_name_declines_with_its_reason():
     half = X.astype(np.float16)
-    for name in ("numba",):
-        with (
-            nc.use_backend(name),
-            pytest.raises(
-                TypeError, match=f"the {name} backend, asked for by name, cannot run batch_norm on float16: is comp"
-            ),
-        ):
-            nc.batch_norm(half, training=True)
+    pytest.importorskip("numba", reason="Numba, the backend that declines, is not installed")
+    sentence = "the numba backend, asked for by name, cannot run batch_norm on float16: cannot load float16"
+    with nc.use_backend("numba"), pytest.raises(TypeError, match=sentence):
+        nc.batch_norm(half, training=True)
     assert nc.batch_norm(half, training=True).dtype == np.float16  # left to itself, normcore finds a way
 
 

@@ -288,7 +288,9 @@ class TestBatchNorm:
             mean, var = oracle.running(mean, var, expected.mean, expected.var, count, momentum=0.3)
             # stored rounded to the dtype after every step
             np.testing.assert_allclose(layer.running_mean, mean, rtol=2 * np.finfo(dtype).eps)
-            np.testing.assert_allclose(layer.running_var, var, rtol=2 * np.finfo(dtype).eps)
+            # float64 has no wider type to sum in, so there the sums' own rounding shows
+            rtol = max(2 * np.finfo(dtype).eps, tol("float64", count, "stats")["rtol"])
+            np.testing.assert_allclose(layer.running_var, var, rtol=rtol)
             assert layer.num_batches_tracked == step + 1
             self.check_backward(layer, dy, oracle.backward(dy, x, weight, eps=1e-3), dtype)
         frozen = {"mean": layer.running_mean.copy(), "var": layer.running_var.copy(), "eps": 1e-3}
