@@ -160,6 +160,8 @@ def _real(name: str, value: SupportsFloat, allowed: str) -> float:
         return float(value)
     except (TypeError, ValueError):
         raise TypeError(f"{name} must be {allowed}, got {value!r}") from None
+    except OverflowError:
+        raise ValueError(f"{name} must be {allowed}, got an int beyond every float") from None
 
 
 def eps_value(value: SupportsFloat, allowed: str = "a positive finite number such as 1e-5") -> float:

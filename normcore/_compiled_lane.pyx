@@ -39,7 +39,7 @@ cdef enum:
     ON_STACK = 256  # parameters whose float64 copies need no allocation
 
 cdef Py_ssize_t PARALLEL_BYTES = _threads.PARALLEL_BYTES
-cdef object backend_variable = _dispatch.backend_variable
+cdef object backend_variable = _dispatch.chosen_backend.variable
 cdef object new_context = NormContext.__new__
 cdef int process_allows = -1  # not asked yet
 

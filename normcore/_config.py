@@ -54,9 +54,12 @@ def show_config() -> Config:
             config[f"{name} backend"] = "available"
         except ImportError as error:
             config[f"{name} backend"] = str(error)
+            if name == "cython":
+                config["openmp"] = "no: nothing is compiled, everything runs on one thread"
             continue
         if name == "cython":
             config["openmp"] = "yes" if module.OPENMP else "no: built without it, everything runs on one thread"
+            config["vectors"] = f"{module.vectors()}, of {', '.join(module.VECTORS)}"
             config["bounds checks"] = "on (NORMCORE_DEBUG build)" if module.BOUNDS_CHECKS else "off"
     try:
         config["asked for"] = _dispatch.asked_for() or "none: the fastest that carries the call"

@@ -9,9 +9,8 @@ from __future__ import annotations
 import math
 import os
 import warnings
-from contextvars import ContextVar, Token
 from functools import cache, lru_cache
-from types import ModuleType, TracebackType
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -29,6 +28,7 @@ from normcore._buffers import (
 )
 from normcore._context import NormContext
 from normcore._memory import same_memory
+from normcore._setting import Block, Setting
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -59,13 +59,13 @@ KERNELS = (
     Entry("reference", "rows", automatic=True),
 )
 
-backend_variable: ContextVar[str | None] = ContextVar("normcore_backend", default=None)
+chosen_backend: Setting[str] = Setting("normcore_backend")
 
 
 # --- choosing ---------------------------------------------------------------------------------------------------------
 
 
-class use_backend:  # noqa: N801 - used like a function: with nc.use_backend("numba"):
+class use_backend(Block[str]):  # noqa: N801 - used like a function: with nc.use_backend("numba"):
     """Run the calls in a ``with`` block on one backend.
 
     The choice is a context variable: it holds in this thread or task and not in others. It goes before the environment
@@ -94,16 +94,7 @@ class use_backend:  # noqa: N801 - used like a function: with nc.use_backend("nu
     """
 
     def __init__(self, name: str) -> None:
-        self._name = _available("use_backend(name)", name)
-        self._tokens: list[Token[str | None]] = []
-
-    def __enter__(self) -> None:
-        self._tokens.append(backend_variable.set(self._name))
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        backend_variable.reset(self._tokens.pop())
+        super().__init__(chosen_backend, _available("use_backend(name)", name))
 
 
 def _available(asked_by: str, name: str) -> str:
@@ -121,7 +112,7 @@ def process_backend() -> str | None:
 
 def asked_for() -> str | None:
     """The backend that the user asked for by name, if any."""
-    return backend_variable.get() or process_backend()
+    return chosen_backend.get() or process_backend()
 
 
 @lru_cache(256)
@@ -259,7 +250,8 @@ def forward(plan: Plan, ops: Operands) -> tuple[Array, NormContext]:
         else:
             kernels.channels_forward(*operands, training, plan.activation, threads)
     else:
-        rstd[:] = 1.0 / np.sqrt(var + plan.eps)
+        with np.errstate(all="ignore"):
+            rstd[:] = 1.0 / np.sqrt(var + plan.eps)
     result = delivered(y, ops.out)
     mean, rstd = to_c_order(plan, mean), to_c_order(plan, rstd)
     if training and ops.running_mean is not None and ops.running_var is not None:
@@ -304,6 +296,7 @@ def _update_running(plan: Plan, mean: Array, var: Array, running_mean: Array, ru
     if plan.walk == "rows":  # instance norm: a pair for each sample and channel, averaged over the samples
         channels = len(running_mean)
         mean, unbiased = mean.reshape(-1, channels).mean(axis=0), unbiased.reshape(-1, channels).mean(axis=0)
-    with np.errstate(over="ignore"):  # a variance beyond float32 becomes inf there, as it should
+    # A variance beyond float32 becomes inf there, as it should; and nobody's np.seterr may stop between the two.
+    with np.errstate(all="ignore"):
         running_mean[...] = keep * running_mean.astype(np.float64) + momentum * mean
         running_var[...] = keep * running_var.astype(np.float64) + momentum * unbiased

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import operator
 import os
-from contextvars import ContextVar, Token
-from types import TracebackType
 from typing import SupportsIndex
+
+from normcore._setting import Block, Setting
 
 PARALLEL_BYTES = 200_000  # of x: measured; below it two threads are slower than one
 MAX_THREADS = 1024
@@ -26,7 +26,7 @@ class _Process:
     forked = False
 
 
-_override: ContextVar[int | None] = ContextVar("normcore_num_threads", default=None)
+_override: Setting[int] = Setting("normcore_num_threads")
 
 
 def set_num_threads(n: SupportsIndex) -> None:
@@ -60,7 +60,7 @@ def get_num_threads() -> int:
     return min(openmp, _cgroup_limit)
 
 
-class threads:  # noqa: N801 - used like a function: with nc.threads(2):
+class threads(Block[int]):  # noqa: N801 - used like a function: with nc.threads(2):
     """Limit the threads of the calls in a ``with`` block, in this thread or task alone.
 
     Parameters
@@ -77,16 +77,7 @@ class threads:  # noqa: N801 - used like a function: with nc.threads(2):
     """
 
     def __init__(self, n: SupportsIndex) -> None:
-        self._n = _checked(n)
-        self._tokens: list[Token[int | None]] = []
-
-    def __enter__(self) -> None:
-        self._tokens.append(_override.set(self._n))
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        _override.reset(self._tokens.pop())
+        super().__init__(_override, _checked(n))
 
 
 def threads_for(nbytes: int) -> int:
@@ -105,7 +96,8 @@ def describe() -> str:
     """The number of threads and where it comes from, in words."""
     n = get_num_threads()
     if _Process.forked:
-        return f"{n}: this process was forked, and threads do not survive that; set_num_threads allows them again"
+        remedy = "its parent had used them" if _Process.used_threads else "set_num_threads allows them again"
+        return f"{n}: this process was forked, and threads do not survive that; {remedy}"
     source = (
         "nc.threads" if _override.get() is not None else "nc.set_num_threads" if _Process.requested else "the machine"
     )

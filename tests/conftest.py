@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
+# Last: where normcore is installed, that is what is tested, not the sources beside the tests.
+sys.path.append(str(Path(__file__).parents[1]))  # for benches
+
 import normcore as nc
 from normcore import backends
 from normcore._activation import ACTIVATIONS
-
-sys.path.insert(0, str(Path(__file__).parent))  # oracle, tolerances and strategies are imported by name
 
 # pytest --hypothesis-profile=long searches fifty times as long (CONTRIBUTING.md)
 settings.register_profile(
@@ -65,7 +66,7 @@ def rng():
 
 
 @pytest.fixture(autouse=True)
-def _control_state_is_left_alone():
+def _number_of_threads_is_left_alone():
     """No test, and so no call in it, leaves another number of threads behind."""
     before = nc.get_num_threads()
     yield

@@ -13,6 +13,7 @@ The loops check nothing: sizes, dtypes and contiguity are the plan's promise.
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Callable
 from types import ModuleType
 from typing import NamedTuple
@@ -54,10 +55,19 @@ def load(name: str) -> ModuleType:
         if name == "numba" and error.name == "numba":
             raise ImportError(_NUMBA_MISSING) from error
         if name == "cython":
-            raise ImportError(
-                f"the cython backend is not built here ({error}); install normcore-cpu with a C compiler at hand"
-            ) from error
+            raise ImportError(f"the cython backend is not built here ({error}); {_remedy()}") from error
         raise
+
+
+def _remedy() -> str:
+    """What to do about missing kernels: in a source tree they are missing even where normcore is installed."""
+    folder = os.path.dirname(__file__)
+    if os.path.exists(os.path.join(folder, "cython_kernels.pyx")):
+        return (
+            "Python has found the source tree before any installed copy: run elsewhere, or install the tree itself "
+            "with pip install -e ."
+        )
+    return "install normcore-cpu with a C compiler at hand"
 
 
 def numba_status() -> str:

@@ -39,6 +39,10 @@ ROWS = Axes((2, 3), (0, 3))  # of (N, G, K, L): G rows share no parameter, then 
 ieee = np.errstate(all="ignore")  # overflow, NaN and Inf follow IEEE without a warning, as in compiled loops
 
 
+# Overflow and NaN are IEEE's, as in the compiled backends, whatever np.seterr says.
+quietly = np.errstate(all="ignore")
+
+
 def declines(walk: str, dtype: np.dtype[Any], activation: int) -> str | None:
     return None
 
@@ -111,11 +115,13 @@ def per_channel(v: Float64) -> Float64:
 
 
 @ieee
+@quietly
 def channels_stats(x: Float, mean: Float64, var: Float64, num_threads: int = 1) -> None:
     mean[:], var[:] = (v.ravel() for v in mean_and_var(x, CHANNELS))
 
 
 @ieee
+@quietly
 def channels_forward(
     x: Float,
     weight: Float64,
@@ -136,6 +142,7 @@ def channels_forward(
 
 
 @ieee
+@quietly
 def channels_backward(
     dy: Float,
     x: Float,
@@ -177,6 +184,7 @@ class RowViews(NamedTuple):
 
 
 @ieee
+@quietly
 def rows_forward(
     x: Float,
     weight: Float64,
@@ -202,6 +210,7 @@ def rows_forward(
 
 
 @ieee
+@quietly
 def rows_backward(
     dy: Float,
     x: Float,

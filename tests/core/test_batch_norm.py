@@ -316,3 +316,16 @@ def test_a_running_variance_beyond_float32_becomes_inf_without_a_warning():
     running_mean, running_var = np.zeros(1, np.float32), np.ones(1, np.float32)
     nc.batch_norm(np.array([[3e38], [-3e38]], np.float32), running_mean, running_var, training=True)
     assert np.isinf(running_var[0])
+
+
+def test_numpys_error_state_stops_nothing_half_way():
+    """Under np.errstate(all="raise") too, a call that passed its checks is carried out to the end."""
+    x = np.array([[1e-25], [3e-25]], np.float32)
+    running_mean, running_var = np.zeros(1, np.float32), np.zeros(1, np.float32)
+    with np.errstate(all="raise"):
+        nc.batch_norm(x, running_mean, running_var, training=True)
+        assert running_mean[0] == np.float32(2e-26)
+        assert running_var[0] == 0  # underflows
+        running_mean[0] = np.inf
+        nc.batch_norm(x, running_mean, running_var, training=True, momentum=1.0)
+    assert np.isnan(running_mean[0])

@@ -26,9 +26,10 @@ BELOW = {
     "_plan": {"_memory"},
     "_context": {"_plan"},  # for annotations alone
     "_planners": {"_plan", "_checks", "_memory", "_activation"},
-    "_threads": {"backends"},
+    "_setting": set(),
+    "_threads": {"backends", "_setting"},
     "_buffers": {"_plan", "_memory"},
-    "_dispatch": {"_plan", "_context", "_buffers", "_memory", "_threads", "backends"},
+    "_dispatch": {"_setting", "_plan", "_context", "_buffers", "_memory", "_threads", "backends"},
     "_compiled_lane": {"_dispatch", "_context", "_threads", "backends"},
     "_lane": {"_compiled_lane", "_plan"},
     "functional": {"_lane", "_dispatch", "_planners", "_context"},
