@@ -30,13 +30,15 @@ EXTENSIONS = {
         "normcore/backends/cython_kernels.pyx",
         *(f"{LOOPS}/{vectors}.c" for vectors in ("baseline", "avx2", "avx512")),
     ],
+    "normcore._context": ["normcore/_context.py"],  # plain Python that is compiled: the lane makes contexts in C
     "normcore._compiled_lane": ["normcore/_compiled_lane.pyx"],
 }
 
 # -ffp-contract=off: a fused multiply-add rounds once where the formula rounds twice: results would depend on the CPU.
 # Not here: -ffast-math (breaks NaN, Inf and the order of sums), -march=native (breaks on another machine).
+# -fno-math-errno: nobody reads errno here, and sqrt becomes an instruction.
 # -g0: Python's own flags ask for symbols, which would treble the wheel.
-COMPILE_FLAGS = [] if platform.system() == "Windows" else ["-O3", "-ffp-contract=off", *([] if DEBUG else ["-g0"])]
+COMPILE_FLAGS = [] if platform.system() == "Windows" else ["-O3", "-ffp-contract=off", "-fno-math-errno", *([] if DEBUG else ["-g0"])]
 
 DIRECTIVES = {
     "language_level": 3,

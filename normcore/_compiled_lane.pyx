@@ -14,6 +14,7 @@ from libc.stdlib cimport free, malloc
 
 cimport numpy as cnp
 
+from normcore._context cimport NormContext
 from normcore.backends.cython_kernels cimport (
     Array,
     Backward,
@@ -30,7 +31,6 @@ from normcore.backends.cython_kernels cimport (
 )
 
 from normcore import _dispatch, _threads
-from normcore._context import NormContext
 
 cnp.import_array()
 
@@ -40,7 +40,6 @@ cdef enum:
 
 cdef Py_ssize_t PARALLEL_BYTES = _threads.PARALLEL_BYTES
 cdef object backend_variable = _dispatch.chosen_backend.variable
-cdef object new_context = NormContext.__new__
 cdef int process_allows = -1  # not asked yet
 
 
@@ -266,8 +265,8 @@ cdef bint running_fit(Entry entry, object x, object weight, object bias, object 
         and apart_or_none(var, bias))
 
 
-cdef object context(Entry entry, x, weight, bias, mean, rstd, bint overwritten):
-    ctx = new_context(NormContext)
+cdef NormContext context(Entry entry, x, weight, bias, mean, rstd, bint overwritten):
+    cdef NormContext ctx = NormContext.__new__(NormContext)
     ctx.plan = entry.plan
     ctx.x = x
     ctx.weight = weight
@@ -342,18 +341,20 @@ cdef void update(Entry entry, const double* batch, double factor, cnp.ndarray ru
 
 def backward(str op, dy, ctx, out):
     """(dx, dweight, dbias), or None where the call has to go the general way."""
+    cdef NormContext known
     cdef Entry entry = None, candidate
     cdef cnp.ndarray dx
     if not plain(dy) or type(ctx) is not NormContext:
         return None
-    plan = ctx.plan
+    known = <NormContext>ctx
+    plan = known.plan
     for candidate in entries:
         if candidate.plan is plan:
             entry = candidate
             break
-    if entry is None or entry.op is not op or ctx.overwritten or not same_shape(dy, entry):
+    if entry is None or entry.op is not op or known.overwritten or not same_shape(dy, entry):
         return None
-    x, weight, bias, mean, rstd = ctx.x, ctx.weight, ctx.bias, ctx.mean, ctx.rstd
+    x, weight, bias, mean, rstd = known.x, known.weight, known.bias, known.mean, known.rstd
     if (
         not plain(x) or not same_shape(x, entry) or not is_parameter(weight, entry) or not is_parameter(bias, entry)
         or not plain(mean) or not plain(rstd) or cnp.PyArray_SIZE(mean) != entry.groups
@@ -370,7 +371,7 @@ def backward(str op, dy, ctx, out):
         dx = out
     else:
         return None
-    bias_dtype = ctx.bias_dtype
+    bias_dtype = known.bias_dtype
     dweight = None if weight is None else vector(entry.parameters, cnp.PyArray_TYPE(weight))
     dbias = None
     if bias_dtype is not None:

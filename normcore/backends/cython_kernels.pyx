@@ -82,6 +82,7 @@ cdef enum:
     WAVE_BYTES = 8388608  # of x between two barriers, where channels are cut into pieces
     SHORT_RUN = 2048  # bytes: shorter runs are taken together
     STREAM_BYTES = 8388608  # of a result
+    SCRATCH = 2048  # float64 values that a call keeps on the stack
 
 
 cpdef int openmp_max_threads() noexcept:

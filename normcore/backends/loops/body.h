@@ -23,6 +23,13 @@ INLINE void NAME(moments_of_run)(const T *x, ptrdiff_t n, double shift, doubles 
             sum[j] = add_elsewhere(xshift, sum[j], one);
             squares[j] += xshift * xshift;
         }
+#if MASKED
+    for (int j = 0; j < PER_RUN && i < n; j++, i += WIDTH) {
+        doubles xshift = NAME(centred_part)(x + i, AT_MOST(n - i, WIDTH), shift);
+        sum[j] += xshift;
+        squares[j] += xshift * xshift;
+    }
+#endif
     STORE_SUMS(acc, sum)
     STORE_SUMS(acc + LANES, squares)
     for (int lane = 0; i < n; i++, lane++) {
@@ -48,6 +55,13 @@ INLINE void NAME(gradients_of_run)(const T *dy, const T *x, ptrdiff_t n, double 
             sum_dy[j] = add_elsewhere(d, sum_dy[j], one);
             sum_dy_xshift[j] += d * (NAME(load_doubles)(x + i + j * WIDTH) - mean);
         }
+#if MASKED
+    for (int j = 0; j < PER_RUN && i < n; j++, i += WIDTH) {
+        doubles d = NAME(centred_part)(dy + i, AT_MOST(n - i, WIDTH), 0.0);
+        sum_dy[j] += d;
+        sum_dy_xshift[j] += d * NAME(centred_part)(x + i, AT_MOST(n - i, WIDTH), mean);
+    }
+#endif
     STORE_SUMS(acc, sum_dy)
     STORE_SUMS(acc + LANES, sum_dy_xshift)
     for (int lane = 0; i < n; i++, lane++) {
@@ -78,6 +92,15 @@ static void NAME(weighted_gradients)(
             sum_dy[j] += d;
             sum_dy_xshift[j] += d * (NAME(load_doubles)(x + i + j * WIDTH) - mean);
         }
+#if MASKED
+    for (int j = 0; j < PER_RUN && i < n; j++, i += WIDTH) {
+        const __mmask8 mask = (__mmask8)((1u << AT_MOST(n - i, WIDTH)) - 1);
+        doubles d = NAME(centred_part)(dy + i, AT_MOST(n - i, WIDTH), 0.0);
+        d *= (doubles)_mm512_maskz_loadu_pd(mask, weights + i);
+        sum_dy[j] += d;
+        sum_dy_xshift[j] += d * NAME(centred_part)(x + i, AT_MOST(n - i, WIDTH), mean);
+    }
+#endif
     STORE_SUMS(acc, sum_dy)
     STORE_SUMS(acc + LANES, sum_dy_xshift)
     for (int lane = 0; i < n; i++, lane++) {
@@ -113,8 +136,12 @@ INLINE void NAME(affine_chunk)(const T *x, ptrdiff_t n, const Affine *to, ptrdif
             memcpy(&shift, biases + at + i, sizeof shift);
             NAME(store)(y + i, ((NAME(load)(x + i) - mean) - rest) * scale * weight + shift);
         }
-        for (; i < n; i++)
-            NAME(put)(y + i, (S)((S)((NAME(get)(x + i) - mean) - rest) * scale) * weights[at + i] + biases[at + i]);
+        if (i < n) {
+            WIDE xshift = (NAME(load_part)(x + i, n - i) - mean) - rest;
+            weight = NAME(part)(weights + at + i, n - i);
+            shift = NAME(part)(biases + at + i, n - i);
+            NAME(store_part)(y + i, xshift * scale * weight + shift, n - i);
+        }
         return;
     }
     for (; i + COUNT <= n; i += COUNT) NAME(store)(y + i, ((NAME(load)(x + i) - mean) - rest) * scale + bias);
@@ -225,8 +252,10 @@ INLINE void NAME(slope_chunk)(const T *dy, const T *x, ptrdiff_t n, const Slope 
             memcpy(&weight, weights + at + i, sizeof weight);
             NAME(store)(dx + i, NAME(load)(dy + i) * weight * a - (((NAME(load)(x + i) - mean) - rest) * b + c));
         }
-        for (; i < n; i++)
-            NAME(put)(dx + i, NAME(get)(dy + i) * weights[at + i] * a - (((NAME(get)(x + i) - mean) - rest) * b + c));
+        if (i < n) {
+            WIDE d = NAME(load_part)(dy + i, n - i), xshift = (NAME(load_part)(x + i, n - i) - mean) - rest;
+            NAME(store_part)(dx + i, d * NAME(part)(weights + at + i, n - i) * a - (xshift * b + c), n - i);
+        }
         return;
     }
     for (; i + COUNT <= n; i += COUNT)

@@ -119,9 +119,9 @@ cdef struct Write:
 cdef void write_piece(
     const Loops* f, const Write* write, const Channels* w, Py_ssize_t c0, Py_ssize_t c1, Piece piece
 ) noexcept nogil:
-    # Last values first: they are the ones still in cache.
+    # Upwards, even where the last values are the ones still in cache: prefetchers follow ascending addresses.
     cdef Py_ssize_t n, k, j, first, size = piece.size, runs = runs_of(w, &piece, c1 - c0)
-    for n in range(piece.last - 1, piece.first - 1, -1):
+    for n in range(piece.first, piece.last):
         for k from 0 <= k < c1 - c0 by runs:
             first = (n * w.channels + c0 + k) * w.inner + piece.start
             if write.kind == NORMALIZE:

@@ -25,7 +25,7 @@ cdef Columns cut_columns(Py_ssize_t outer, Py_ssize_t channels, Py_ssize_t items
         fold *= 2
     while fold * channels < 4 * LANES:
         fold *= 2
-    if fold * channels > 1024 or fold > outer:
+    if fold * channels > 4096 or fold > outer:
         fold = 1
     w.fold, w.width = fold, fold * channels
     w.step = max(<Py_ssize_t>8, 16384 // (w.width * itemsize))
@@ -192,10 +192,11 @@ cdef struct Scratch:
     double* partial
 
 
-cdef Scratch scratch_of(const Columns* w) noexcept nogil:
+cdef inline Scratch scratch_of(const Columns* w, double* on_stack) noexcept nogil:
+    # In on_stack where it fits, so that a small call allocates nothing.
     cdef Scratch s
-    cdef Py_ssize_t n = w.width
-    s.memory = <double*>malloc((9 * n + w.pieces * 2 * (w.channels + w.width)) * sizeof(double))
+    cdef Py_ssize_t n = w.width, need = 9 * n + w.pieces * 2 * (w.channels + w.width)
+    s.memory = on_stack if need <= SCRATCH else <double*>malloc(need * sizeof(double))
     s.centre, s.a, s.b, s.c = s.memory, s.memory + n, s.memory + 2 * n, s.memory + 3 * n
     s.s1, s.s2 = s.memory + 4 * n, s.memory + 5 * n
     s.centre32 = <float*>(s.memory + 6 * n)
@@ -229,7 +230,8 @@ cdef void column_affine(
 
 
 cdef void channels_forward_columns(const Loops* f, const Forward* o, const Columns* w, int num_threads) noexcept nogil:
-    cdef Scratch s = scratch_of(w)
+    cdef double on_stack[SCRATCH]
+    cdef Scratch s = scratch_of(w, on_stack)
     cdef ColumnWrite write
     cdef Array none
     cdef Py_ssize_t c
@@ -247,13 +249,15 @@ cdef void channels_forward_columns(const Loops* f, const Forward* o, const Colum
         column_affine(o.mean, o.rstd, o.weight, o.bias, w, &s, o.activation, o.stream, &write.to)
         write.kind, write.x, write.z = NORMALIZE, o.x, o.y
         write_columns(f, &write, w, num_threads)
-    free(s.memory)
+    if s.memory != on_stack:
+        free(s.memory)
 
 
 cdef void channels_backward_columns(
     const Loops* f, const Backward* o, const Columns* w, int num_threads
 ) noexcept nogil:
-    cdef Scratch s = scratch_of(w)
+    cdef double on_stack[SCRATCH]
+    cdef Scratch s = scratch_of(w, on_stack)
     cdef ColumnWrite write
     cdef Slope one
     cdef Py_ssize_t c
@@ -290,7 +294,8 @@ cdef void channels_backward_columns(
     write.by.stream = o.stream
     write.kind = INPUT_GRADIENT if o.training else SCALE
     write_columns(f, &write, w, num_threads)
-    free(s.memory)
+    if s.memory != on_stack:
+        free(s.memory)
 
 
 # --- the channels walk: runs or columns -------------------------------------------------------------------------------

@@ -239,7 +239,7 @@ cdef void backward_strip(
                 f.parameter_gradients(
                     at(dy, r * w.size, w.size), at(o.x, r * w.size, w.size), 1, w.size, w.size, o.mean + r, o.rstd + r,
                     dweight + first_parameter(w, r), dbias + first_parameter(w, r))
-        for r in range(stop - 1, first - 1, -1):
+        for r in range(first, stop):
             row_input_gradient(f, o, w, r, sums[2 * r], sums[2 * r + 1])
         first = stop
 
@@ -319,7 +319,7 @@ cdef void backward_row(
     for k in range(w.segments):
         segment_sums(f, o, w, r, k, &s1[k], &s2[k])
     by = segments_slope(o, w, r, s1, s2)
-    for k in range(w.segments - 1, -1, -1):
+    for k in range(w.segments):
         segment_input_gradient(f, o, w, r, k, &by)
 
 

@@ -4,6 +4,7 @@
 #undef S
 #undef COUNT
 #undef WIDE
+#undef MASKED
 
 #if STORAGE == 64
 #define T double
@@ -95,6 +96,37 @@ INLINE void NAME(store_part)(T *p, WIDE v, ptrdiff_t n) {
     T values[COUNT];
     NAME(store)(values, v);
     for (ptrdiff_t i = 0; i < n; i++) p[i] = values[i];
+#endif
+}
+
+#if WIDTH == 8 && (STORAGE == 32 || STORAGE == 64)
+#define MASKED 1
+/* The n <= WIDTH values as float64, minus `centre`; what is missing is 0. */
+INLINE doubles NAME(centred_part)(const T *p, ptrdiff_t n, double centre) {
+    const __mmask8 mask = (__mmask8)((1u << n) - 1);
+#if STORAGE == 64
+    const __m512d v = _mm512_maskz_loadu_pd(mask, p);
+#else
+    const __m512d v = _mm512_cvtps_pd(_mm256_maskz_loadu_ps(mask, p));
+#endif
+    return (doubles)_mm512_maskz_sub_pd(mask, v, _mm512_set1_pd(centre));
+}
+#else
+#define MASKED 0
+#endif
+
+/* n < COUNT values as computed with, from an array of them; what is missing is 0. */
+INLINE WIDE NAME(part)(const S *p, ptrdiff_t n) {
+#if WIDTH == 8 && STORAGE != 64
+    return (WIDE)_mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p);
+#elif WIDTH == 8
+    return (WIDE)_mm512_maskz_loadu_pd((__mmask8)((1u << n) - 1), p);
+#else
+    S values[COUNT] = {0};
+    WIDE v;
+    for (ptrdiff_t i = 0; i < n; i++) values[i] = p[i];
+    memcpy(&v, values, sizeof v);
+    return v;
 #endif
 }
 
