@@ -51,6 +51,7 @@ cdef extern from "loops/loops.h" nogil:
         void (*moments)(
             const void* x, Py_ssize_t runs, Py_ssize_t n, const double* shift, double* acc) noexcept nogil
         void (*normalize)(const void* x, Py_ssize_t runs, Py_ssize_t n, const Affine* to, void* y) noexcept nogil
+        void (*add_lanes)(const double* acc, Py_ssize_t runs, double* s1, double* s2) noexcept nogil
         void (*gradients)(
             const void* dy, const void* x, Py_ssize_t runs, Py_ssize_t n, const double* mean, double* acc
         ) noexcept nogil

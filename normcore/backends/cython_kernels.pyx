@@ -108,25 +108,23 @@ cdef inline double finite_or_zero(double value) noexcept nogil:
     return value if isfinite(value) else 0.0
 
 
-cdef inline void add_lanes(double* acc, double* s1, double* s2) noexcept nogil:
-    # By halves: short chains, and vectors. acc is used up.
-    cdef Py_ssize_t lane, half = LANES // 2
-    while half:
-        for lane in range(half):
-            acc[lane] += acc[lane + half]
-            acc[LANES + lane] += acc[LANES + lane + half]
-        half //= 2
-    s1[0] += acc[0]
-    s2[0] += acc[LANES]
-
-
 cdef inline void finish_moments(
-    double shift, double s1, double s2, double count, double* mean, double* var
+    const double* shift, const double* s1, const double* s2, Py_ssize_t n, double count, double* mean, double* var
 ) noexcept nogil:
-    cdef double mean_xshift = s1 / count
-    cdef double centred = s2 - s1 * mean_xshift
-    mean[0] = shift + mean_xshift
-    var[0] = 0.0 if centred < 0.0 else centred / count
+    # For n groups, in plain loops: divisions in vectors, and none waits for another.
+    cdef Py_ssize_t i
+    cdef double centred
+    for i in range(n):
+        mean[i] = shift[i] + s1[i] / count
+    for i in range(n):
+        centred = s2[i] - s1[i] * (s1[i] / count)
+        var[i] = (0.0 if centred < 0.0 else centred) / count
+
+
+cdef inline void finish_rstd(const double* var, Py_ssize_t n, double eps, double* rstd) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(n):
+        rstd[i] = 1.0 / sqrt(var[i] + eps)
 
 
 cdef inline bint comfortable(double value) noexcept nogil:

@@ -4,6 +4,7 @@
 #else
 #pragma GCC target("avx2,f16c,fma")
 #endif
+#define REGISTER 32
 #define WIDTH 4
 #define TABLE normcore_loops_avx2
 #include "tables.h"

@@ -4,7 +4,8 @@
 #else
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,f16c,fma,prefer-vector-width=512")
 #endif
-#define WIDTH 8
+#define REGISTER 64
+#define WIDTH 4
 #define TABLE normcore_loops_avx512
 #include "tables.h"
 #if defined(__clang__)

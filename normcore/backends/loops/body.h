@@ -5,8 +5,8 @@
 #define PER_RUN (LANES / WIDTH) /* registers of partial sums */
 #define STAGED ((ptrdiff_t)(STAGE / sizeof(T)))
 
-#define LOAD_SUMS(sums, from) for (int j = 0; j < PER_RUN; j++) memcpy(&sums[j], (from) + j * WIDTH, sizeof sums[j]);
-#define STORE_SUMS(to, sums) for (int j = 0; j < PER_RUN; j++) memcpy((to) + j * WIDTH, &sums[j], sizeof sums[j]);
+#define LOAD_SUMS(sums, from) UNROLL for (int j = 0; j < PER_RUN; j++) memcpy(&sums[j], (from) + j * WIDTH, sizeof sums[j]);
+#define STORE_SUMS(to, sums) UNROLL for (int j = 0; j < PER_RUN; j++) memcpy((to) + j * WIDTH, &sums[j], sizeof sums[j]);
 
 /* --- sums over runs --- */
 
@@ -18,8 +18,8 @@ INLINE void NAME(moments_of_run)(const T *x, ptrdiff_t n, double shift, doubles 
     LOAD_SUMS(sum, acc)
     LOAD_SUMS(squares, acc + LANES)
     for (; i + LANES <= n; i += LANES)
-        for (int j = 0; j < PER_RUN; j++) {
-            doubles xshift = NAME(load_doubles)(x + i + j * WIDTH) - shift;
+        UNROLL for (int j = 0; j < PER_RUN; j++) {
+            doubles xshift = subtract_evenly(NAME(load_doubles)(x + i + j * WIDTH), shift, one, j);
             sum[j] = add_elsewhere(xshift, sum[j], one);
             squares[j] += xshift * xshift;
         }
@@ -50,10 +50,10 @@ INLINE void NAME(gradients_of_run)(const T *dy, const T *x, ptrdiff_t n, double 
     LOAD_SUMS(sum_dy, acc)
     LOAD_SUMS(sum_dy_xshift, acc + LANES)
     for (; i + LANES <= n; i += LANES)
-        for (int j = 0; j < PER_RUN; j++) {
+        UNROLL for (int j = 0; j < PER_RUN; j++) {
             doubles d = NAME(load_doubles)(dy + i + j * WIDTH);
             sum_dy[j] = add_elsewhere(d, sum_dy[j], one);
-            sum_dy_xshift[j] += d * (NAME(load_doubles)(x + i + j * WIDTH) - mean);
+            sum_dy_xshift[j] += d * subtract_evenly(NAME(load_doubles)(x + i + j * WIDTH), mean, one, j);
         }
 #if MASKED
     for (int j = 0; j < PER_RUN && i < n; j++, i += WIDTH) {
@@ -86,7 +86,7 @@ static void NAME(weighted_gradients)(
     LOAD_SUMS(sum_dy, acc)
     LOAD_SUMS(sum_dy_xshift, acc + LANES)
     for (; i + LANES <= n; i += LANES)
-        for (int j = 0; j < PER_RUN; j++) {
+        UNROLL for (int j = 0; j < PER_RUN; j++) {
             memcpy(&weight, weights + i + j * WIDTH, sizeof weight);
             doubles d = NAME(load_doubles)(dy + i + j * WIDTH) * weight;
             sum_dy[j] += d;
@@ -96,7 +96,7 @@ static void NAME(weighted_gradients)(
     for (int j = 0; j < PER_RUN && i < n; j++, i += WIDTH) {
         const __mmask8 mask = (__mmask8)((1u << AT_MOST(n - i, WIDTH)) - 1);
         doubles d = NAME(centred_part)(dy + i, AT_MOST(n - i, WIDTH), 0.0);
-        d *= (doubles)_mm512_maskz_loadu_pd(mask, weights + i);
+        d *= (doubles)_mm256_maskz_loadu_pd(mask, weights + i);
         sum_dy[j] += d;
         sum_dy_xshift[j] += d * NAME(centred_part)(x + i, AT_MOST(n - i, WIDTH), mean);
     }
@@ -293,13 +293,14 @@ static void NAME(scale)(const void *dy_, ptrdiff_t n, double a, void *dx_) {
         doubles sum1[PER_RUN] = {{0}}, sum2[PER_RUN] = {{0}}, centre[PER_RUN], total;             \
         LOAD_SUMS(centre, (CENTRED) + c)                                                          \
         for (ptrdiff_t r = 0; r < rows; r++)                                                      \
-            for (int j = 0; j < PER_RUN; j++) {                                                   \
+            UNROLL for (int j = 0; j < PER_RUN; j++) {                                             \
                 const ptrdiff_t at = r * stride + c + j * WIDTH;                                  \
-                doubles xshift = NAME(load_doubles)(x + at) - centre[j];                          \
+                const doubles v = NAME(load_doubles)(x + at);                                       \
+                doubles xshift = j % 2 ? add_elsewhere(v, -centre[j], one) : v - centre[j];                          \
                 sum1[j] = add_elsewhere(FIRST, sum1[j], one);                                     \
                 sum2[j] += SECOND;                                                                \
             }                                                                                     \
-        for (int j = 0; j < PER_RUN; j++) {                                                       \
+        UNROLL for (int j = 0; j < PER_RUN; j++) {                                                 \
             memcpy(&total, s1 + c + j * WIDTH, sizeof total);                                     \
             total += sum1[j];                                                                     \
             memcpy(s1 + c + j * WIDTH, &total, sizeof total);                                     \
@@ -342,12 +343,12 @@ static void NAME(parameter_gradients)(
     for (; c + LANES <= n; c += LANES) {
         doubles db[PER_RUN] = {{0}}, dw[PER_RUN] = {{0}}, total;
         for (ptrdiff_t r = 0; r < rows; r++)
-            for (int j = 0; j < PER_RUN; j++) {
+            UNROLL for (int j = 0; j < PER_RUN; j++) {
                 doubles d = NAME(load_doubles)(dy + r * stride + c + j * WIDTH);
                 db[j] += d;
                 dw[j] += d * ((NAME(load_doubles)(x + r * stride + c + j * WIDTH) - mean[r]) * rstd[r]);
             }
-        for (int j = 0; j < PER_RUN; j++) {
+        UNROLL for (int j = 0; j < PER_RUN; j++) {
             memcpy(&total, dbias + c + j * WIDTH, sizeof total);
             total += db[j];
             memcpy(dbias + c + j * WIDTH, &total, sizeof total);

@@ -73,8 +73,7 @@ cdef void moments_of_piece(
         for k from 0 <= k < c1 - c0 by runs:
             first = (n * w.channels + c0 + k) * w.inner + piece.start
             f.moments(at(x, first, runs * piece.size), runs, piece.size, &shift[k], &acc[k * 2 * LANES])
-    for k in range(c1 - c0):
-        add_lanes(&acc[k * 2 * LANES], &s1[k], &s2[k])
+    f.add_lanes(acc, c1 - c0, s1, s2)
 
 
 cdef void gradients_of_piece(
@@ -92,8 +91,7 @@ cdef void gradients_of_piece(
             f.gradients(
                 at(dy, first, runs * piece.size), at(x, first, runs * piece.size), runs, piece.size, &mean[k],
                 &acc[k * 2 * LANES])
-    for k in range(c1 - c0):
-        add_lanes(&acc[k * 2 * LANES], &s1[k], &s2[k])
+    f.add_lanes(acc, c1 - c0, s1, s2)
 
 
 # --- writing ----------------------------------------------------------------------------------------------------------
@@ -162,8 +160,8 @@ cdef void affines_of(
     const Forward* o, const Channels* w, Py_ssize_t c0, Py_ssize_t c1, Affine* to
 ) noexcept nogil:
     cdef Py_ssize_t c
+    finish_rstd(&o.var[c0], c1 - c0, o.eps, &o.rstd[c0])
     for c in range(c0, c1):
-        o.rstd[c] = 1.0 / sqrt(o.var[c] + o.eps)
         to[c - c0] = affine_of(o.mean[c], o.rstd[c] * o.weight[c], o.bias[c], o.activation, o.stream)
 
 
@@ -172,7 +170,7 @@ cdef void forward_block(const Loops* f, const Forward* o, const Channels* w, Py_
     cdef double shift[MAX_BLOCK]
     cdef double s1[MAX_BLOCK]
     cdef double s2[MAX_BLOCK]
-    cdef Py_ssize_t c0 = b * w.block, c1 = min(c0 + w.block, w.channels), p, k
+    cdef Py_ssize_t c0 = b * w.block, c1 = min(c0 + w.block, w.channels), p
     cdef Write write
     if o.training:
         shifts_of(f, o.x, w, c0, c1, shift)
@@ -180,8 +178,7 @@ cdef void forward_block(const Loops* f, const Forward* o, const Channels* w, Py_
         memset(s2, 0, sizeof(s2))
         for p in range(w.pieces):
             moments_of_piece(f, o.x, w, c0, c1, p, shift, s1, s2)
-        for k in range(c1 - c0):
-            finish_moments(shift[k], s1[k], s2[k], w.count, &o.mean[c0 + k], &o.var[c0 + k])
+        finish_moments(shift, s1, s2, c1 - c0, w.count, &o.mean[c0], &o.var[c0])
     if o.y.data == NULL:
         return
     affines_of(o, w, c0, c1, to)
@@ -195,8 +192,8 @@ cdef void forward_pieces(
     # One block with all threads: few channels, each large.
     cdef Affine to[MAX_BLOCK]
     cdef double shift[MAX_BLOCK]
-    cdef double s1
-    cdef double s2
+    cdef double s1[MAX_BLOCK]
+    cdef double s2[MAX_BLOCK]
     cdef Py_ssize_t c0 = b * w.block, c1 = min(c0 + w.block, w.channels), n = c1 - c0, p, k
     cdef Write write
     if o.training:
@@ -205,12 +202,12 @@ cdef void forward_pieces(
         for p in prange(w.pieces, num_threads=num_threads, schedule="dynamic"):
             moments_of_piece(f, o.x, w, c0, c1, p, shift, partial + 2 * n * p, partial + 2 * n * p + n)
         for k in range(n):
-            s1 = 0.0
-            s2 = 0.0
+            s1[k] = 0.0
+            s2[k] = 0.0
             for p in range(w.pieces):
-                s1 += partial[2 * n * p + k]
-                s2 += partial[2 * n * p + n + k]
-            finish_moments(shift[k], s1, s2, w.count, &o.mean[c0 + k], &o.var[c0 + k])
+                s1[k] += partial[2 * n * p + k]
+                s2[k] += partial[2 * n * p + n + k]
+        finish_moments(shift, s1, s2, n, w.count, &o.mean[c0], &o.var[c0])
     if o.y.data == NULL:
         return
     affines_of(o, w, c0, c1, to)

@@ -28,8 +28,8 @@ cdef Columns cut_columns(Py_ssize_t outer, Py_ssize_t channels, Py_ssize_t items
     if fold * channels > 4096 or fold > outer:
         fold = 1
     w.fold, w.width = fold, fold * channels
-    w.step = max(<Py_ssize_t>8, 16384 // (w.width * itemsize))
-    w.rows = max(<Py_ssize_t>1, max(<Py_ssize_t>PIECE, outer * channels // MAX_PIECES + 1) // w.width)
+    w.step = max(<Py_ssize_t>16, 16384 // (w.width * itemsize))
+    w.rows = max(<Py_ssize_t>1, max(<Py_ssize_t>(4 * PIECE), outer * channels // MAX_PIECES + 1) // w.width)
     w.rows = (w.rows + w.step - 1) // w.step * w.step
     w.pieces = max(<Py_ssize_t>1, (outer // fold + w.rows - 1) // w.rows)
     return w
@@ -56,9 +56,11 @@ cdef void strip_sums(
     double* folded
 ) noexcept nogil:
     # s1, s2 = the sums of piece p, one a channel: of x - centre and its square, or where there is dy, of dy and
-    # dy * (x - centre). `centre` is tiled to the width; `folded` is scratch, 2 * width.
+    # dy * (x - centre). `centre` is tiled to the width, s2 lies behind s1, `folded` is scratch, 2 * width.
     cdef Strip strip = strip_of(w, p)
     cdef Py_ssize_t r = 0, rows, first, k, c
+    if w.fold == 1:
+        folded = s1  # s2 follows s1
     memset(folded, 0, 2 * w.width * sizeof(double))
     while r < strip.rows:
         rows = min(w.step, strip.rows - r)
@@ -71,9 +73,10 @@ cdef void strip_sums(
                 at(dy, first, rows * w.width), at(x, first, rows * w.width), rows, w.width, w.width, centre, folded,
                 folded + w.width)
         r += rows
-    for c in range(w.channels):
-        s1[c] = folded[c]
-        s2[c] = folded[w.width + c]
+    if w.fold > 1:
+        for c in range(w.channels):
+            s1[c] = folded[c]
+            s2[c] = folded[w.width + c]
     for k in range(1, w.fold):
         for c in range(w.channels):
             s1[c] += folded[k * w.channels + c]
@@ -241,11 +244,9 @@ cdef void channels_forward_columns(const Loops* f, const Forward* o, const Colum
             s.centre[c] = finite_or_zero(f.value(at(o.x, c, 1)))
         tile(s.centre, w.channels, w.width)
         column_sums(f, none, o.x, w, s.centre, s.s1, s.s2, s.partial, num_threads)
-        for c in range(w.channels):
-            finish_moments(s.centre[c], s.s1[c], s.s2[c], w.count, &o.mean[c], &o.var[c])
+        finish_moments(s.centre, s.s1, s.s2, w.channels, w.count, o.mean, o.var)
     if o.y.data != NULL:
-        for c in range(w.channels):
-            o.rstd[c] = 1.0 / sqrt(o.var[c] + o.eps)
+        finish_rstd(o.var, w.channels, o.eps, o.rstd)
         column_affine(o.mean, o.rstd, o.weight, o.bias, w, &s, o.activation, o.stream, &write.to)
         write.kind, write.x, write.z = NORMALIZE, o.x, o.y
         write_columns(f, &write, w, num_threads)

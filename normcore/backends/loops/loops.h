@@ -58,6 +58,7 @@ typedef struct {
     /* `runs` runs of n values, one after another, each with its shift, mean, Affine ...; acc is double[runs][2 * LANES] */
     void (*moments)(const void *x, ptrdiff_t runs, ptrdiff_t n, const double *shift, double *acc); /* x - shift, its square */
     void (*normalize)(const void *x, ptrdiff_t runs, ptrdiff_t n, const Affine *to, void *y);
+    void (*add_lanes)(const double *acc, ptrdiff_t runs, double *s1, double *s2); /* s1, s2 += the lanes' sums, by halves */
     void (*gradients)(const void *dy, const void *x, ptrdiff_t runs, ptrdiff_t n, const double *mean, double *acc); /* dy, dy * (x - mean) */
     void (*input_gradient)(const void *dy, const void *x, ptrdiff_t runs, ptrdiff_t n, const Slope *by, void *dx);
     /* one run */

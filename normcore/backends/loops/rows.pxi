@@ -63,7 +63,7 @@ cdef inline void row_moments_of_piece(
     cdef Py_ssize_t first = p * PIECE, n = min(<Py_ssize_t>PIECE, w.size - first)
     memset(acc, 0, sizeof(acc))
     f.moments(at(x, r * w.size + first, n), 1, n, &shift, acc)
-    add_lanes(acc, s1, s2)
+    f.add_lanes(acc, 1, s1, s2)
 
 
 cdef inline double row_shift(const Loops* f, const RowForward* o, const Rows* w, Py_ssize_t r) noexcept nogil:
@@ -74,7 +74,7 @@ cdef inline void finish_row(
     const RowForward* o, const Rows* w, Py_ssize_t r, double shift, double s1, double s2
 ) noexcept nogil:
     if o.centred:
-        finish_moments(shift, s1, s2, w.count, &o.mean[r], &o.var[r])
+        finish_moments(&shift, &s1, &s2, 1, w.count, &o.mean[r], &o.var[r])
     else:
         o.mean[r] = 0.0
         o.var[r] = s2 / w.count
@@ -198,7 +198,7 @@ cdef void row_sums(
         f.weighted_gradients(
             at(dy, r * w.size + first, n), at(o.x, r * w.size + first, n),
             o.weight + first_parameter(w, r) + first, n, o.mean[r], acc)
-        add_lanes(acc, s1, s2)
+        f.add_lanes(acc, 1, s1, s2)
         first += n
 
 
@@ -279,7 +279,7 @@ cdef void segment_sums(
         n = min(<Py_ssize_t>PIECE, w.inner - start)
         memset(acc, 0, sizeof(acc))
         f.gradients(at(dy, first + start, n), at(o.x, first + start, n), 1, n, &o.mean[r], acc)
-        add_lanes(acc, s1, s2)
+        f.add_lanes(acc, 1, s1, s2)
         start += n
 
 

@@ -9,12 +9,12 @@
 #if STORAGE == 64
 #define T double
 #define S double
-#define COUNT WIDTH
-typedef doubles NAME(wide);
+#define COUNT (REGISTER / 8)
+typedef wide_doubles NAME(wide);
 #else
 #define S float
-#define COUNT (2 * WIDTH)
-typedef floats NAME(wide);
+#define COUNT (REGISTER / 4)
+typedef wide_floats NAME(wide);
 #if STORAGE == 32
 #define T float
 #else
@@ -46,9 +46,9 @@ INLINE void NAME(put)(T *p, double value) {
 /* COUNT values as computed with */
 INLINE WIDE NAME(load)(const T *p) {
     WIDE v;
-#if STORAGE == 16 && WIDTH == 8
+#if STORAGE == 16 && REGISTER == 64
     v = (WIDE)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
-#elif STORAGE == 16 && WIDTH == 4
+#elif STORAGE == 16 && REGISTER == 32
     v = (WIDE)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p));
 #elif STORAGE == 16 || STORAGE == 17
     float values[COUNT];
@@ -61,9 +61,9 @@ INLINE WIDE NAME(load)(const T *p) {
 }
 
 INLINE void NAME(store)(T *p, WIDE v) {
-#if STORAGE == 16 && WIDTH == 8
+#if STORAGE == 16 && REGISTER == 64
     _mm256_storeu_si256((__m256i *)p, _mm512_cvtps_ph((__m512)v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
-#elif STORAGE == 16 && WIDTH == 4
+#elif STORAGE == 16 && REGISTER == 32
     _mm_storeu_si128((__m128i *)p, _mm256_cvtps_ph((__m256)v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 #elif STORAGE == 16 || STORAGE == 17
     float values[COUNT];
@@ -76,9 +76,9 @@ INLINE void NAME(store)(T *p, WIDE v) {
 
 /* The last n < COUNT values; what is missing is 0. */
 INLINE WIDE NAME(load_part)(const T *p, ptrdiff_t n) {
-#if WIDTH == 8 && STORAGE == 32
+#if REGISTER == 64 && STORAGE == 32
     return (WIDE)_mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p);
-#elif WIDTH == 8 && STORAGE == 64
+#elif REGISTER == 64 && STORAGE == 64
     return (WIDE)_mm512_maskz_loadu_pd((__mmask8)((1u << n) - 1), p);
 #else
     T values[COUNT] = {0};
@@ -88,9 +88,9 @@ INLINE WIDE NAME(load_part)(const T *p, ptrdiff_t n) {
 }
 
 INLINE void NAME(store_part)(T *p, WIDE v, ptrdiff_t n) {
-#if WIDTH == 8 && STORAGE == 32
+#if REGISTER == 64 && STORAGE == 32
     _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), (__m512)v);
-#elif WIDTH == 8 && STORAGE == 64
+#elif REGISTER == 64 && STORAGE == 64
     _mm512_mask_storeu_pd(p, (__mmask8)((1u << n) - 1), (__m512d)v);
 #else
     T values[COUNT];
@@ -99,17 +99,17 @@ INLINE void NAME(store_part)(T *p, WIDE v, ptrdiff_t n) {
 #endif
 }
 
-#if WIDTH == 8 && (STORAGE == 32 || STORAGE == 64)
+#if REGISTER == 64 && (STORAGE == 32 || STORAGE == 64)
 #define MASKED 1
 /* The n <= WIDTH values as float64, minus `centre`; what is missing is 0. */
 INLINE doubles NAME(centred_part)(const T *p, ptrdiff_t n, double centre) {
     const __mmask8 mask = (__mmask8)((1u << n) - 1);
 #if STORAGE == 64
-    const __m512d v = _mm512_maskz_loadu_pd(mask, p);
+    const __m256d v = _mm256_maskz_loadu_pd(mask, p);
 #else
-    const __m512d v = _mm512_cvtps_pd(_mm256_maskz_loadu_ps(mask, p));
+    const __m256d v = _mm256_cvtps_pd(_mm_maskz_loadu_ps(mask, p));
 #endif
-    return (doubles)_mm512_maskz_sub_pd(mask, v, _mm512_set1_pd(centre));
+    return (doubles)_mm256_maskz_sub_pd(mask, v, _mm256_set1_pd(centre));
 }
 #else
 #define MASKED 0
@@ -117,9 +117,9 @@ INLINE doubles NAME(centred_part)(const T *p, ptrdiff_t n, double centre) {
 
 /* n < COUNT values as computed with, from an array of them; what is missing is 0. */
 INLINE WIDE NAME(part)(const S *p, ptrdiff_t n) {
-#if WIDTH == 8 && STORAGE != 64
+#if REGISTER == 64 && STORAGE != 64
     return (WIDE)_mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p);
-#elif WIDTH == 8
+#elif REGISTER == 64
     return (WIDE)_mm512_maskz_loadu_pd((__mmask8)((1u << n) - 1), p);
 #else
     S values[COUNT] = {0};
@@ -133,17 +133,15 @@ INLINE WIDE NAME(part)(const S *p, ptrdiff_t n) {
 /* WIDTH values as float64 */
 INLINE doubles NAME(load_doubles)(const T *p) {
 #if STORAGE == 64
-    return NAME(load)(p);
-#elif STORAGE == 16 && WIDTH == 8
-    return (doubles)_mm512_cvtps_pd(_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p)));
+    doubles v;
+    memcpy(&v, p, sizeof v);
+    return v;
 #elif STORAGE == 16 && WIDTH == 4
     return (doubles)_mm256_cvtps_pd(_mm_cvtph_ps(_mm_loadl_epi64((const __m128i *)p)));
-#elif STORAGE == 32 && WIDTH == 8
-    return (doubles)_mm512_cvtps_pd(_mm256_loadu_ps(p));
 #elif STORAGE == 32 && WIDTH == 4
     return (doubles)_mm256_cvtps_pd(_mm_loadu_ps(p));
 #else
-    half_floats v;
+    few_floats v;
 #if STORAGE == 32
     memcpy(&v, p, sizeof v);
 #else

@@ -1,5 +1,5 @@
-/* The loops for all kinds of storage, and the table of them. Included once for each kind of vectors, with WIDTH and TABLE
-   set. */
+/* The loops for all kinds of storage, and the table of them. Included once for each kind of vectors, with REGISTER,
+   WIDTH and TABLE set. */
 #include "vectors.h"
 #include "activation.h"
 
@@ -26,7 +26,7 @@
 
 #define LOOPS_OF(type, size)                                                                                           \
     {                                                                                                                  \
-        size, value_##type, moments_##type, normalize_##type, gradients_##type,                                        \
+        size, value_##type, moments_##type, normalize_##type, add_lanes, gradients_##type,                                     \
             input_gradient_##type, weighted_gradients_##type, scale_##type, activation_gradient_##type, column_moments_##type,                    \
             column_normalize_##type, column_gradients_##type, column_input_gradient_##type, column_scale_##type,       \
             column_activation_gradient_##type, parameter_gradients_##type                                        \
