@@ -38,7 +38,11 @@ EXTENSIONS = {
 # Not here: -ffast-math (breaks NaN, Inf and the order of sums), -march=native (breaks on another machine).
 # -fno-math-errno: nobody reads errno here, and sqrt becomes an instruction.
 # -g0: Python's own flags ask for symbols, which would treble the wheel.
-COMPILE_FLAGS = [] if platform.system() == "Windows" else ["-O3", "-ffp-contract=off", "-fno-math-errno", *([] if DEBUG else ["-g0"])]
+COMPILE_FLAGS = (
+    []
+    if platform.system() == "Windows"
+    else ["-O3", "-ffp-contract=off", "-fno-math-errno", *([] if DEBUG else ["-g0"])]
+)
 
 DIRECTIVES = {
     "language_level": 3,
