@@ -80,6 +80,7 @@ cdef extern from "loops/loops.h" nogil:
         void (*parameter_gradients)(
             const void* dy, const void* x, Py_ssize_t rows, Py_ssize_t n, Py_ssize_t stride, const double* mean,
             const double* rstd, double* dweight, double* dbias) noexcept nogil
+        void (*stream_end)() noexcept nogil
 
 
 cdef struct Array:

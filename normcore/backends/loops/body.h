@@ -195,10 +195,7 @@ INLINE void NAME(times_derivative)(int activation, ptrdiff_t n, const S *z, S *d
                 room = STAGED;                                                                                          \
             }                                                                                                           \
         }                                                                                                               \
-    if (stream) {                                                                                                       \
-        stream_copy((OUT) + flushed, stage, (size_t)filled * sizeof(T));                                                \
-        stream_end();                                                                                                   \
-    }
+    if (stream) stream_copy((OUT) + flushed, stage, (size_t)filled * sizeof(T));
 
 INLINE void NAME(activated_chunk)(const T *x, ptrdiff_t n, const Affine *to, ptrdiff_t at, T *y) {
     S z[STAGED];

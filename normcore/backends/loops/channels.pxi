@@ -137,6 +137,7 @@ cdef void write_piece(
                             at(write.dy, first, size), at(write.x, first, size), size, &write.to[j],
                             at(write.z, first, size))
                     first += size
+    f.stream_end()
 
 
 cdef inline Piece whole(const Channels* w) noexcept nogil:

@@ -165,6 +165,7 @@ cdef void write_strip(const Loops* f, const ColumnWrite* o, const Columns* w, Py
     cdef Strip strip = strip_of(w, p)
     write_rows(f, o, strip.first, strip.rows, w.width)
     write_rows(f, o, strip.first + strip.rows * w.width, strip.rest, w.channels)
+    f.stream_end()
 
 
 cdef void write_columns(const Loops* f, const ColumnWrite* o, const Columns* w, int num_threads) noexcept nogil:

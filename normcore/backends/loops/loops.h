@@ -74,7 +74,9 @@ typedef struct {
     void (*column_scale)(const void *dy, ptrdiff_t rows, ptrdiff_t n, const double *a, void *dx);
     void (*column_activation_gradient)(const void *dy, const void *x, ptrdiff_t rows, ptrdiff_t n, const ColumnAffine *to, void *dz);
     /* dweight += dy * (x - mean[row]) * rstd[row], dbias += dy: the parameters' gradients of layer norm */
-    void (*parameter_gradients)(const void *dy, const void *x, ptrdiff_t rows, ptrdiff_t n, ptrdiff_t stride, const double *mean, const double *rstd, double *dweight, double *dbias);} Loops;
+    void (*parameter_gradients)(const void *dy, const void *x, ptrdiff_t rows, ptrdiff_t n, ptrdiff_t stride, const double *mean, const double *rstd, double *dweight, double *dbias);
+    void (*stream_end)(void); /* at the end of a task that streamed */
+} Loops;
 
 extern const Loops normcore_loops_baseline[STORAGES];
 #if defined(__x86_64__)

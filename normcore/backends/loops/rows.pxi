@@ -127,6 +127,12 @@ cdef void forward_large_row(
     finish_row(o, w, r, shift, s1, s2)
     for p in prange(pieces, num_threads=num_threads, schedule="dynamic"):
         write_row(f, o, w, r, min(p * each, w.segments), min((p + 1) * each, w.segments))
+        f.stream_end()
+
+
+cdef inline Py_ssize_t rows_of_task(const Rows* w, Py_ssize_t itemsize) noexcept nogil:
+    # Short rows, several to a task: taking a task costs as much as a row of some hundred values.
+    return max(<Py_ssize_t>1, 65536 // (w.size * itemsize))
 
 
 cdef void forward_rows(const Loops* f, const RowForward* o, const Rows* w, int num_threads) noexcept nogil:
@@ -134,12 +140,14 @@ cdef void forward_rows(const Loops* f, const RowForward* o, const Rows* w, int n
     if num_threads == 1:
         for r in range(w.rows):
             forward_row(f, o, w, r)
+        f.stream_end()
     elif w.rows >= 2 * num_threads:
-        many = max(<Py_ssize_t>1, 65536 // (w.size * o.x.itemsize))  # short rows: several to a task
+        many = rows_of_task(w, o.x.itemsize)
         tasks = (w.rows + many - 1) // many
         for t in prange(tasks, num_threads=num_threads, schedule="dynamic"):
             for r in range(t * many, min((t + 1) * many, w.rows)):
                 forward_row(f, o, w, r)
+            f.stream_end()
     else:
         for r in range(w.rows):
             forward_large_row(f, o, w, r, num_threads)
@@ -242,6 +250,7 @@ cdef void backward_strip(
         for r in range(first, stop):
             row_input_gradient(f, o, w, r, sums[2 * r], sums[2 * r + 1])
         first = stop
+    f.stream_end()
 
 
 cdef void backward_values(const Loops* f, const RowBackward* o, const Rows* w, int num_threads) noexcept nogil:
@@ -324,16 +333,21 @@ cdef void backward_row(
 
 
 cdef void backward_segments(const Loops* f, const RowBackward* o, const Rows* w, int num_threads) noexcept nogil:
-    cdef Py_ssize_t r, k, t, p, total = w.rows * w.segments
+    cdef Py_ssize_t r, k, t, p, many, tasks, total = w.rows * w.segments
     cdef double* s1 = <double*>malloc(2 * total * sizeof(double) + w.rows * sizeof(Slope))
     cdef double* s2 = s1 + total
     cdef Slope* by = <Slope*>(s2 + total)
     if num_threads == 1:
         for r in range(w.rows):
             backward_row(f, o, w, r, s1 + r * w.segments, s2 + r * w.segments)
+        f.stream_end()
     elif w.rows >= 2 * num_threads:
-        for r in prange(w.rows, num_threads=num_threads, schedule="dynamic"):
-            backward_row(f, o, w, r, s1 + r * w.segments, s2 + r * w.segments)
+        many = rows_of_task(w, o.x.itemsize)
+        tasks = (w.rows + many - 1) // many
+        for t in prange(tasks, num_threads=num_threads, schedule="dynamic"):
+            for r in range(t * many, min((t + 1) * many, w.rows)):
+                backward_row(f, o, w, r, s1 + r * w.segments, s2 + r * w.segments)
+            f.stream_end()
     else:
         for t in prange(total, num_threads=num_threads, schedule="dynamic"):
             if o.activation:
@@ -342,9 +356,9 @@ cdef void backward_segments(const Loops* f, const RowBackward* o, const Rows* w,
         for r in range(w.rows):
             by[r] = segments_slope(o, w, r, s1 + r * w.segments, s2 + r * w.segments)
         for t in prange(total, num_threads=num_threads, schedule="dynamic"):
-            segment_input_gradient(
-                f, o, w, (
-                    total - 1 - t) // w.segments, (total - 1 - t) % w.segments, &by[(total - 1 - t) // w.segments])
+            r = (total - 1 - t) // w.segments
+            segment_input_gradient(f, o, w, r, (total - 1 - t) % w.segments, &by[r])
+            f.stream_end()
     memset(o.dweight, 0, w.parameters * sizeof(double))
     memset(o.dbias, 0, w.parameters * sizeof(double))
     for t in range(total):

@@ -50,10 +50,14 @@ INLINE WIDE NAME(load)(const T *p) {
     v = (WIDE)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
 #elif STORAGE == 16 && REGISTER == 32
     v = (WIDE)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p));
-#elif STORAGE == 16 || STORAGE == 17
+#elif STORAGE == 16
     float values[COUNT];
     for (int i = 0; i < COUNT; i++) values[i] = NAME(get)(p + i);
     memcpy(&v, values, sizeof v);
+#elif STORAGE == 17
+    wide_halves halves;
+    memcpy(&halves, p, sizeof halves);
+    v = (WIDE)(__builtin_convertvector(halves, wide_words) << 16);
 #else
     memcpy(&v, p, sizeof v);
 #endif
@@ -65,10 +69,15 @@ INLINE void NAME(store)(T *p, WIDE v) {
     _mm256_storeu_si256((__m256i *)p, _mm512_cvtps_ph((__m512)v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 #elif STORAGE == 16 && REGISTER == 32
     _mm_storeu_si128((__m128i *)p, _mm256_cvtps_ph((__m256)v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
-#elif STORAGE == 16 || STORAGE == 17
+#elif STORAGE == 16
     float values[COUNT];
     memcpy(values, &v, sizeof v);
     for (int i = 0; i < COUNT; i++) NAME(put)(p + i, values[i]);
+#elif STORAGE == 17
+    const wide_words bits = (wide_words)v, nan = (wide_words)(v != v);
+    const wide_words rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16;
+    const wide_halves halves = __builtin_convertvector((nan & ((bits >> 16) | 0x40)) | (~nan & rounded), wide_halves);
+    memcpy(p, &halves, sizeof halves);
 #else
     memcpy(p, &v, sizeof v);
 #endif
@@ -144,6 +153,10 @@ INLINE doubles NAME(load_doubles)(const T *p) {
     few_floats v;
 #if STORAGE == 32
     memcpy(&v, p, sizeof v);
+#elif STORAGE == 17
+    few_halves halves;
+    memcpy(&halves, p, sizeof halves);
+    v = (few_floats)(__builtin_convertvector(halves, few_words) << 16);
 #else
     float values[WIDTH];
     for (int i = 0; i < WIDTH; i++) values[i] = NAME(get)(p + i);

@@ -29,7 +29,7 @@
         size, value_##type, moments_##type, normalize_##type, add_lanes, gradients_##type,                                     \
             input_gradient_##type, weighted_gradients_##type, scale_##type, activation_gradient_##type, column_moments_##type,                    \
             column_normalize_##type, column_gradients_##type, column_input_gradient_##type, column_scale_##type,       \
-            column_activation_gradient_##type, parameter_gradients_##type                                        \
+            column_activation_gradient_##type, parameter_gradients_##type, stream_end                                        \
     }
 
 const Loops TABLE[STORAGES] = {LOOPS_OF(float32, 4), LOOPS_OF(float64, 8), LOOPS_OF(float16, 2), LOOPS_OF(bfloat16, 2)};

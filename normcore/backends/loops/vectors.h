@@ -19,6 +19,10 @@ typedef double doubles __attribute__((vector_size(8 * WIDTH)));    /* of sums */
 typedef float few_floats __attribute__((vector_size(4 * WIDTH))); /* as many */
 typedef double wide_doubles __attribute__((vector_size(REGISTER)));
 typedef float wide_floats __attribute__((vector_size(REGISTER)));
+typedef uint32_t wide_words __attribute__((vector_size(REGISTER)));
+typedef uint16_t wide_halves __attribute__((vector_size(REGISTER / 2)));
+typedef uint32_t few_words __attribute__((vector_size(4 * WIDTH)));
+typedef uint16_t few_halves __attribute__((vector_size(2 * WIDTH)));
 
 #define INLINE static inline __attribute__((always_inline))
 #define AT_MOST(a, b) ((a) < (b) ? (a) : (b))
@@ -142,8 +146,9 @@ INLINE void stream_copy(void *to, const void *from, size_t n) {
     memcpy(d, s, n);
 }
 
-/* Streamed stores are weakly ordered: settle them before another thread is told that they are there. */
-INLINE void stream_end(void) {
+/* Streamed stores are weakly ordered: settle them before another thread is told that they are there. Once a task: it waits
+   for memory, which after every short run took more time than the run. */
+static void stream_end(void) {
 #if defined(__SSE2__)
     _mm_sfence();
 #endif
