@@ -1,7 +1,7 @@
 """Each kind of vectors that this CPU has gives the bits of the plainest one, for every norm, dtype and activation.
 
-The order of summation is the same for all, nothing is contracted, and 16-bit floats are converted to nearest even by the
-CPU as by the code for CPUs without such an instruction.
+The order of summation is the same for all, nothing is contracted, and 16-bit floats are converted to nearest even by
+the CPU as by the code for CPUs without such an instruction.
 """
 
 from __future__ import annotations
