@@ -26,12 +26,14 @@ MACHINE_EPSILON = {"float16": 2.0**-10, "bfloat16": 2.0**-7, "float32": 2.0**-23
 def plain_array(name: str, value: Any) -> Array:
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{name} is a masked array, whose mask would be ignored; fill or drop the masked values first")
+    kind = type(value).__name__
     try:
-        return np.asarray(value)
-    except (TypeError, ValueError) as error:
-        raise TypeError(
-            f"{name} must be an array, got {type(value).__name__}, which NumPy cannot read: {error}"
-        ) from None
+        array = np.asarray(value)
+    except (TypeError, ValueError):  # NumPy's own words are for who builds an array by hand
+        raise TypeError(f"{name} must be an array, got {kind} with rows of unequal length or other objects") from None
+    if array.dtype == object:
+        raise TypeError(f"{name} must be an array of numbers, got {kind}")
+    return array
 
 
 def float_array(name: str, value: Any) -> Array:

@@ -38,10 +38,10 @@ def overlap(a: Array, b: Array) -> bool:
 
 
 def same_memory(a: Array, b: Array) -> bool:
-    """True if the arrays are the same elements in the same places."""
+    """True if the arrays are the same elements in the same places; the stride of an axis of one element says nothing."""
     return a is b or (
         a.shape == b.shape
-        and a.strides == b.strides
+        and all(s == t or n == 1 for s, t, n in zip(a.strides, b.strides, a.shape, strict=True))
         and a.__array_interface__["data"][0] == b.__array_interface__["data"][0]
     )
 

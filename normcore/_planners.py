@@ -13,6 +13,7 @@ from typing import Any
 
 from normcore import _checks as check
 from normcore._activation import activation_code
+from normcore._context import NormContext
 from normcore._memory import memory_order
 from normcore._plan import Operands, Plan, backward_of, channels_walk, rows_walk
 
@@ -318,7 +319,7 @@ def _operands(
 
 
 def _backward(op: str, dy: Any, ctx: Any, *, out: Any = None) -> Planned:
-    plan = getattr(ctx, "plan", None)
+    plan = ctx.plan if isinstance(ctx, NormContext) else None
     if not isinstance(plan, Plan):
         raise TypeError(f"ctx must be what {op}_forward returned, got {type(ctx).__name__}; pass its second result")
     if plan.op != op:

@@ -89,7 +89,7 @@ def as_input(x: Any, owner: str, name: str = "x") -> Array:
             f"{owner}: {name} must be float32, float64 or float16, got {x.dtype}; "
             f"convert it with {name}.astype(np.float32)."
         )
-    return x  # type: ignore[no-any-return]
+    return x  # type: ignore[no-any-return] # NumPy's stubs say Any
 
 
 def as_target(target: Any, owner: str) -> Array:

@@ -49,7 +49,7 @@ class Flatten(Module):
         """Return dy in the shape of x."""
         x_shape, y_shape, dtype = self._recall()
         check_gradient_like(dy, y_shape, dtype, "Flatten")
-        return dy.reshape(x_shape)  # type: ignore[no-any-return]
+        return dy.reshape(x_shape)  # type: ignore[no-any-return] # NumPy's stubs say Any
 
     def extra_repr(self) -> str:
         """The constructor's arguments."""

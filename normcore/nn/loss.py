@@ -174,7 +174,7 @@ class CrossEntropyLoss(Loss):
             target = target.astype(z.dtype, copy=False)
             losses = np.log(total) * np.add.reduce(target, axis=1) - np.einsum("nc,nc->n", z, target)
         self._saved = exp, total, target, output.dtype
-        return losses  # type: ignore[no-any-return]
+        return losses  # type: ignore[no-any-return] # NumPy's stubs say Any
 
     def gradient(self, scale: float) -> Array:
         """Return `scale * (softmax(output) * sum(t) - t)`."""
@@ -185,7 +185,7 @@ class CrossEntropyLoss(Loss):
         else:
             dy = exp * (scale * np.add.reduce(target, axis=1) / total)[:, None]
             dy -= scale * target
-        return dy.astype(dtype, copy=False)  # type: ignore[no-any-return]
+        return dy.astype(dtype, copy=False)  # type: ignore[no-any-return] # NumPy's stubs say Any
 
 
 class MSELoss(Loss):
@@ -242,4 +242,4 @@ class MSELoss(Loss):
     def gradient(self, scale: float) -> Array:
         """Return `2 * scale * (output - target)`."""
         difference, dtype = self._saved
-        return (difference * (2.0 * scale)).astype(dtype, copy=False)  # type: ignore[no-any-return]
+        return (difference * (2.0 * scale)).astype(dtype, copy=False)  # type: ignore[no-any-return] # NumPy's stubs say Any

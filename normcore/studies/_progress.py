@@ -33,7 +33,7 @@ class StudyProgress(Callback):
         self._bar: Any = None
         if shown:
             try:
-                from tqdm import tqdm  # type: ignore[import-untyped,unused-ignore]
+                from tqdm import tqdm  # type: ignore[import-untyped,unused-ignore] # stubs may be installed
             except ImportError:
                 return
             self._bar = tqdm(total=epochs, unit="epoch", file=sys.stderr)
@@ -52,7 +52,7 @@ class StudyProgress(Callback):
         if self._bar is not None:
             self._bar.set_description(self.training, refresh=False)
 
-    def on_epoch_end(self, trainer: Trainer, epoch: int, logs: Mapping[str, float]) -> None:  # noqa: ARG002
+    def on_epoch_end(self, trainer: Trainer, epoch: int, logs: Mapping[str, float]) -> None:  # noqa: ARG002 - the signature of what it overrides
         """Move the bar."""
         if self._bar is not None:
             self._bar.set_postfix({"loss": format_value(logs["loss"])}, refresh=False)

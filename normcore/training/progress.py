@@ -34,7 +34,7 @@ class Progress(Callback):
     def on_train_begin(self, trainer: Trainer) -> None:
         """Open the bar, if there is a tqdm."""
         try:
-            from tqdm import tqdm  # type: ignore[import-untyped, unused-ignore]
+            from tqdm import tqdm  # type: ignore[import-untyped, unused-ignore] # stubs may be installed
         except ImportError:
             return
         self._bar = tqdm(total=self.epochs * self.steps, unit="batch", file=sys.stderr)

@@ -312,7 +312,7 @@ class Trainer:
         if check is None:
             return y
         try:
-            return check(y, (len(X), *output.shape[1:]))  # type: ignore[no-any-return]
+            return check(y, (len(X), *output.shape[1:]))  # type: ignore[no-any-return] # NumPy's stubs say Any
         except (TypeError, ValueError) as error:
             raise _kind_of(error)(f"{names[1]} does not fit the loss and the model's output: {error}") from None
 

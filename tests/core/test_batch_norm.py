@@ -329,3 +329,19 @@ def test_numpys_error_state_stops_nothing_half_way():
         running_mean[0] = np.inf
         nc.batch_norm(x, running_mean, running_var, training=True, momentum=1.0)
     assert np.isnan(running_mean[0])
+
+
+def test_out_may_be_x_by_another_stride_of_a_single_element():
+    x = np.arange(6.0).reshape(3, 1, 2)
+    alias = np.lib.stride_tricks.as_strided(x, x.shape, (x.strides[0], 8, x.strides[2]))
+    expected = nc.batch_norm(x, training=True)
+    assert nc.batch_norm(x, training=True, out=alias) is alias
+    np.testing.assert_array_equal(x, expected)
+
+
+def test_what_only_looks_like_a_context_is_refused():
+    class Pretender:
+        plan = nc.batch_norm_forward(np.ones((3, 2)))[1].plan
+
+    with pytest.raises(TypeError, match="ctx must be what batch_norm_forward returned, got Pretender"):
+        nc.batch_norm_backward(np.ones((3, 2)), Pretender())

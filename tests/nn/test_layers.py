@@ -103,9 +103,9 @@ class TestLinear:
         assert (Linear(3, 4).weight.data != Linear(3, 4).weight.data).any()
 
     def test_numpys_global_generator_is_left_alone(self):
-        before = np.random.get_state()[1].copy()  # noqa: NPY002
+        before = np.random.get_state()[1].copy()  # noqa: NPY002 - the legacy state is what is watched
         Linear(3, 4)
-        np.testing.assert_array_equal(np.random.get_state()[1], before)  # noqa: NPY002
+        np.testing.assert_array_equal(np.random.get_state()[1], before)  # noqa: NPY002 - the legacy state is what is watched
 
     @pytest.mark.parametrize(
         ("arguments", "error", "message"),

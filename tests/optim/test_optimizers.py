@@ -393,7 +393,7 @@ def test_parameters_of_two_dtypes():
 
 def test_an_optimizer_of_ones_own():
     class Sign(Optimizer):
-        def _update(self, data, grad, state, a, b):  # noqa: ARG002
+        def _update(self, data, grad, state, a, b):  # noqa: ARG002 - the signature of what it overrides
             data -= self.lr * np.sign(grad)
 
     p = Parameter(np.zeros(2))

@@ -25,7 +25,7 @@ BELOW = {
     "_checks": {"_memory"},
     "_plan": {"_memory"},
     "_context": {"_plan"},  # for annotations alone
-    "_planners": {"_plan", "_checks", "_memory", "_activation"},
+    "_planners": {"_plan", "_context", "_checks", "_memory", "_activation"},
     "_setting": set(),
     "_threads": {"backends", "_setting"},
     "_buffers": {"_plan", "_memory"},

@@ -72,7 +72,7 @@ class TestCallbacks:
 
     def test_stop_training(self):
         class Stop(Callback):
-            def on_batch_end(self, trainer, batch, logs):  # noqa: ARG002
+            def on_batch_end(self, trainer, batch, logs):  # noqa: ARG002 - the signature of what it overrides
                 trainer.stop_training = len(trainer.history) == 2
 
         t = trainer()
@@ -81,7 +81,7 @@ class TestCallbacks:
 
     def test_changing_the_learning_rate(self):
         class Halve(Callback):
-            def on_epoch_end(self, trainer, epoch, logs):  # noqa: ARG002
+            def on_epoch_end(self, trainer, epoch, logs):  # noqa: ARG002 - the signature of what it overrides
                 trainer.optimizer.lr /= 2
 
         t = trainer()
@@ -92,14 +92,14 @@ class TestCallbacks:
         calls = []
 
         class Fail(Callback):
-            def on_train_begin(self, trainer):  # noqa: ARG002
+            def on_train_begin(self, trainer):  # noqa: ARG002 - the signature of what it overrides
                 raise RuntimeError("no disk")
 
-            def on_train_end(self, trainer):  # noqa: ARG002
+            def on_train_end(self, trainer):  # noqa: ARG002 - the signature of what it overrides
                 calls.append("fail over")
 
         class FailAtEnd(Callback):
-            def on_train_end(self, trainer):  # noqa: ARG002
+            def on_train_end(self, trainer):  # noqa: ARG002 - the signature of what it overrides
                 raise RuntimeError("no disk")
 
         t = trainer()
@@ -117,7 +117,7 @@ class TestCallbacks:
 class Interrupt(Callback):
     """Ctrl-C in the third batch of the third epoch."""
 
-    def on_batch_end(self, trainer, batch, logs):  # noqa: ARG002
+    def on_batch_end(self, trainer, batch, logs):  # noqa: ARG002 - the signature of what it overrides
         if len(trainer.history) == 2 and batch == 2:
             raise KeyboardInterrupt
 
@@ -144,7 +144,7 @@ class TestInterrupt:
     @pytest.mark.skipif(sys.platform == "win32", reason="signals are not delivered like this on Windows")
     def test_as_a_signal(self):
         class Press(Callback):
-            def on_epoch_end(self, trainer, epoch, logs):  # noqa: ARG002
+            def on_epoch_end(self, trainer, epoch, logs):  # noqa: ARG002 - the signature of what it overrides
                 if epoch == 1:
                     signal.raise_signal(signal.SIGINT)
 

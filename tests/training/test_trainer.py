@@ -42,10 +42,10 @@ class Record(Callback):
     def on_train_begin(self, trainer):
         self.events.append(("train begin", trainer.model.training))
 
-    def on_epoch_begin(self, trainer, epoch):  # noqa: ARG002
+    def on_epoch_begin(self, trainer, epoch):  # noqa: ARG002 - the signature of what it overrides
         self.events.append(("epoch begin", epoch))
 
-    def on_batch_end(self, trainer, batch, logs):  # noqa: ARG002
+    def on_batch_end(self, trainer, batch, logs):  # noqa: ARG002 - the signature of what it overrides
         self.events.append(("batch end", batch))
         self.batches.append(dict(logs))
 
@@ -136,9 +136,9 @@ class TestFit:
         assert state(one) == state(two)  # a second fit goes on, optimiser and all
 
     def test_numpys_global_generator_is_left_alone(self):
-        before = np.random.get_state()[1].copy()  # noqa: NPY002
+        before = np.random.get_state()[1].copy()  # noqa: NPY002 - the legacy state is what is watched
         trainer().fit(*data())
-        np.testing.assert_array_equal(np.random.get_state()[1], before)  # noqa: NPY002
+        np.testing.assert_array_equal(np.random.get_state()[1], before)  # noqa: NPY002 - the legacy state is what is watched
 
     def test_without_shuffle_the_order_is_kept(self):
         X, y = data()
