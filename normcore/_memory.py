@@ -38,7 +38,7 @@ def overlap(a: Array, b: Array) -> bool:
 
 
 def same_memory(a: Array, b: Array) -> bool:
-    """True if the arrays are the same elements in the same places; the stride of an axis of one element says nothing."""
+    """True if they are the same elements in the same places; the stride of an axis of one element says nothing."""
     return a is b or (
         a.shape == b.shape
         and all(s == t or n == 1 for s, t, n in zip(a.strides, b.strides, a.shape, strict=True))
