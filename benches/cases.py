@@ -73,7 +73,7 @@ def dtype_of(name: str) -> np.dtype[Any]:
     if name == "bfloat16":
         import ml_dtypes
 
-        return np.dtype(ml_dtypes.bfloat16)  # type: ignore[no-any-return, unused-ignore]
+        return np.dtype(ml_dtypes.bfloat16)  # type: ignore[no-any-return, unused-ignore] # ml_dtypes has no stubs
     return np.dtype(name)
 
 
@@ -115,7 +115,7 @@ def problem(case: Case) -> Problem:
     rng = np.random.default_rng(0)
     dtype = dtype_of(case.dtype)
     draw: DTypeLike = dtype if dtype in (np.float32, np.float64) else np.float32
-    x, dy = (rng.standard_normal(case.shape, draw) for _ in range(2))  # type: ignore[arg-type]
+    x, dy = (rng.standard_normal(case.shape, draw) for _ in range(2))  # type: ignore[arg-type] # a dtype chosen at run time
     x += 2
     length = case.shape[-1] if case.op in ROW_OPS else case.shape[1]
     weight, bias, mean, var = (rng.uniform(0.5, 1.5, length).astype(dtype) for _ in range(4))

@@ -81,7 +81,7 @@ def _ways(p: Problem) -> Ways:
     wait: Any = jax.block_until_ready
     function, arguments = _formula(p)
     plain = jax.jit(function)
-    donating = jax.jit(lambda out, *rest: function(*rest), donate_argnums=0, keep_unused=True)  # noqa: ARG005
+    donating = jax.jit(lambda out, *rest: function(*rest), donate_argnums=0, keep_unused=True)  # noqa: ARG005 - out is there to be donated
     kept = [jnp.zeros(p.x.shape, p.x.dtype)]
 
     def fresh() -> Any:

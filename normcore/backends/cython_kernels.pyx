@@ -1,4 +1,3 @@
-# distutils: language = c
 """The default backend, compiled ahead of time: who does what, in which order, on how many threads.
 
 The inner loops are in ``loops/``, once for each kind of storage and of vectors; this file and the walks it includes
@@ -17,7 +16,7 @@ summed in LANES partial sums in a fixed order, and the sums of pieces are added 
 a piece.
 
 *One task, one stretch of cache.* A task takes a block of channels (or rows) that fits the L2 cache through all passes,
-so the second pass reads from there, last values first. Few and large channels are cut into pieces instead, with a
+so the second pass reads from there. Few and large channels are cut into pieces instead, with a
 barrier between the passes. A call has one parallel region then, or two: on a busy machine every barrier waits for the
 slowest thread.
 
@@ -53,8 +52,9 @@ cdef extern from *:
     #define NORMCORE_BOUNDS 0
     #endif
     #if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
-    #define HAS_AVX2 (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("f16c"))
-    #define HAS_AVX512 (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") \
+    /* all that avx2.c and avx512.c are compiled for */
+    #define HAS_AVX2 (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("f16c") && __builtin_cpu_supports("fma"))
+    #define HAS_AVX512 (HAS_AVX2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") \
                         && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
     #define normcore_loops_of(vectors) \
         ((vectors) == 2 ? normcore_loops_avx512 : (vectors) == 1 ? normcore_loops_avx2 : normcore_loops_baseline)
