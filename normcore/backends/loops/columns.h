@@ -254,12 +254,19 @@ static void NAME(parameter_gradients)(
 /* (x - mean) * scale + bias of `some` rows, their columns from number c on; rows of y are `apart` */
 INLINE void NAME(column_affine_rows)(
     const T *x, ptrdiff_t stride, ptrdiff_t n, const ColumnAffine *to, ptrdiff_t c, T *y, ptrdiff_t apart, int some) {
-    if (STORAGE != 64 && !to->narrow) {
-        for (int k = 0; k < some; k++)
-            for (ptrdiff_t i = 0; i < n; i++)
+    if (STORAGE != 64 && !to->narrow) { /* some column needs float64; the others get their usual bits */
+        for (ptrdiff_t i = 0; i < n; i++) {
+            const double mean = to->mean[c + i], scale = to->scale[c + i], bias = to->bias[c + i];
+            const S mean32 = (S)mean, rest = (S)(mean - (double)mean32);
+            const int comfortable_here = fits_float(mean) && comfortable(scale) && fits_float(bias);
+            for (int k = 0; k < some; k++) {
+                const S v = NAME(get)(x + k * stride + i);
                 NAME(put)(
                     y + k * apart + i,
-                    ((double)NAME(get)(x + k * stride + i) - to->mean[c + i]) * to->scale[c + i] + to->bias[c + i]);
+                    comfortable_here ? (S)(((v - mean32) - rest) * (S)scale) + (S)bias
+                                     : ((double)v - mean) * scale + bias);
+            }
+        }
         return;
     }
 #if STORAGE == 64
@@ -341,12 +348,18 @@ INLINE void NAME(column_slope_rows)(
     const T *dy, const T *x, ptrdiff_t stride, ptrdiff_t n, const ColumnSlope *by, ptrdiff_t c, T *dx, ptrdiff_t apart,
     int some) {
     if (STORAGE != 64 && !by->narrow) {
-        for (int k = 0; k < some; k++)
-            for (ptrdiff_t i = 0; i < n; i++) {
-                const ptrdiff_t at = k * stride + i;
-                double moved = ((double)NAME(get)(x + at) - by->mean[c + i]) * by->b[c + i] + by->c[c + i];
-                NAME(put)(dx + k * apart + i, (double)NAME(get)(dy + at) * by->a[c + i] - moved);
+        for (ptrdiff_t i = 0; i < n; i++) {
+            const double mean = by->mean[c + i], va = by->a[c + i], vb = by->b[c + i], vc = by->c[c + i];
+            const S mean32 = (S)mean, rest = (S)(mean - (double)mean32);
+            const int comfortable_here = fits_float(mean) && comfortable(va) && comfortable(vb) && fits_float(vc);
+            for (int k = 0; k < some; k++) {
+                const S d = NAME(get)(dy + k * stride + i), v = NAME(get)(x + k * stride + i);
+                NAME(put)(
+                    dx + k * apart + i,
+                    comfortable_here ? (S)(d * (S)va) - (S)((S)(((v - mean32) - rest) * (S)vb) + (S)vc)
+                                     : (double)d * va - (((double)v - mean) * vb + vc));
             }
+        }
         return;
     }
 #if STORAGE == 64
