@@ -31,6 +31,7 @@ EXTENSIONS = {
         *(f"{LOOPS}/{vectors}.c" for vectors in ("baseline", "avx2", "avx512")),
     ],
     "normcore._context": ["normcore/_context.py"],  # plain Python that is compiled: the lane makes contexts in C
+    "normcore._compiled_pool": ["normcore/_compiled_pool.pyx"],
     "normcore._compiled_lane": ["normcore/_compiled_lane.pyx"],
 }
 
@@ -114,11 +115,12 @@ setup(
             Extension(
                 name,
                 sources,
-                include_dirs=["normcore/backends", numpy.get_include()],
-                depends=[*glob(f"{LOOPS}/*.h"), *glob(f"{LOOPS}/*.pxi")],
+                include_dirs=["normcore", "normcore/backends", numpy.get_include()],
+                depends=["normcore/pool.h", *glob(f"{LOOPS}/*.h"), *glob(f"{LOOPS}/*.pxi")],
                 extra_compile_args=COMPILE_FLAGS,
                 define_macros=[
                     ("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION"),
+                    ("NPY_TARGET_VERSION", "NPY_1_22_API_VERSION"),  # handlers of memory came with 1.22
                     *([("NORMCORE_DEBUG", "1")] if DEBUG else []),
                 ],
             )
