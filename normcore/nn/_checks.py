@@ -99,6 +99,26 @@ def as_target(target: Any, owner: str) -> Array:
     return np.asarray(target)
 
 
+def as_sample_weight(value: Any, shape: tuple[int, ...], owner: str) -> Array:
+    """`value` as a float64 weight for each row of an output of this shape."""
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{owner}: sample_weight is a masked array, whose mask would be ignored; pass its filled(0).")
+    weight = np.asarray(value)
+    if weight.dtype.kind not in "fiub":
+        raise TypeError(
+            f"{owner}: sample_weight must be real numbers, got {weight.dtype}; convert it with astype(float)."
+        )
+    if weight.shape != shape[:1] or not shape:
+        raise ValueError(
+            f"{owner}: sample_weight has shape {weight.shape}, but output has shape {shape}; "
+            "pass one weight for each row."
+        )
+    # Written so that NaN is refused too.
+    if not np.all((weight >= 0) & (weight < np.inf)):
+        raise ValueError(f"{owner}: sample_weight must be finite and not negative, but has other values or NaN.")
+    return weight.astype(np.float64, copy=False)
+
+
 def check_gradient(dy: Any, y: Array, owner: str) -> None:
     """`dy` must be an array of the shape and dtype of `y`, what the last forward returned."""
     check_gradient_like(dy, y.shape, y.dtype, owner)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ._checks import Array, as_input, as_target
+from ._checks import Array, as_input, as_sample_weight, as_target
 
 _REDUCTIONS = ("mean", "sum", "none")
 # Probabilities may miss 0 and 1 by this much: sums and mixtures of them are rounded, in float16 by about 1e-3.
@@ -20,12 +20,18 @@ class Loss:
 
     A loss of your own has three methods: `check_target(target, shape)`; `evaluate(output, target)`, which returns the
     loss of every row or element and keeps in `self._saved` what its gradient needs; and `gradient(scale)`, which
-    returns the gradient of the sum times `scale`.
+    returns the gradient of the sum times `scale`. Sample weights and the reduction are the base's affair.
 
     Parameters
     ----------
     reduction : {"mean", "sum", "none"}
         What to return: the mean or the sum (a float, accumulated in float64) or the losses themselves (an array).
+
+    Attributes
+    ----------
+    total_weight : float
+        What the last "mean" was divided by: the number of losses, or their weights added up. Means of batches, each
+        weighted with this, average to the mean of all rows.
 
     Raises
     ------
@@ -34,29 +40,59 @@ class Loss:
     """
 
     _saved: Any = None
-    _count = 0
+    _factors: Array | None = None
+    total_weight: float = 0.0
 
     def __init__(self, reduction: str = "mean") -> None:
-        if reduction not in _REDUCTIONS:
+        if not isinstance(reduction, str) or reduction not in _REDUCTIONS:
             known = ", ".join(repr(name) for name in _REDUCTIONS)
             raise ValueError(f"{type(self).__name__}: reduction must be one of {known}, got {reduction!r}.")
         self.reduction = reduction
 
-    def __call__(self, output: Array, target: ArrayLike) -> float | Array:
-        """Return the loss of `output` for `target`: a float, or an array when the reduction is "none"."""
-        output = as_input(output, type(self).__name__, "output")
+    def __call__(self, output: Array, target: ArrayLike, sample_weight: ArrayLike | None = None) -> float | Array:
+        """Return the loss of `output` for `target`: a float, or an array when the reduction is "none".
+
+        Parameters
+        ----------
+        output : ndarray
+            Floating point, with a row for each sample.
+        target : array
+            What `check_target` takes.
+        sample_weight : array of shape (N,), optional
+            How much each row counts: finite and not negative. With losses `l` and weights `w`, "mean" is
+            `sum(w * l) / sum(w)`, "sum" is `sum(w * l)` and "none" is `w * l`. A mean in which no row counts is 0.
+
+        Returns
+        -------
+        float or ndarray
+        """
+        name = type(self).__name__
+        output = as_input(output, name, "output")
         target = self.check_target(target, output.shape)
+        factors = None if sample_weight is None else as_sample_weight(sample_weight, output.shape, name)
         if output.size == 0 and self.reduction == "mean":
             raise ValueError(
-                f"{type(self).__name__}: output has shape {output.shape}, and nothing has no mean; "
-                "pass at least one row."
+                f"{name}: output has shape {output.shape}, and nothing has no mean; pass at least one row."
             )
         losses = self.evaluate(output, target)
-        self._count = losses.size
+        counts = self.counts(target)
+        self._factors = factors
+        if counts is None and factors is None:
+            self.total_weight = float(losses.size)
+        else:
+            rows = counts if factors is None else factors if counts is None else factors * counts
+            assert rows is not None
+            self.total_weight = float(np.add.reduce(rows)) * (losses.size / max(len(rows), 1))
+        if factors is not None:
+            losses = losses * _beside(factors, losses)
         if self.reduction == "none":
             return losses.astype(output.dtype, copy=False)
         total = float(np.add.reduce(losses, axis=None, dtype=np.float64))
-        return total / losses.size if self.reduction == "mean" else total
+        if self.reduction == "sum":
+            return total
+        if self.total_weight == 0.0:
+            return math.nan if factors is None else 0.0
+        return total / self.total_weight
 
     def backward(self) -> Array:
         """Return the gradient of the last loss, of the output's shape and dtype; for "none", that of the sum.
@@ -70,7 +106,14 @@ class Loss:
             raise RuntimeError(
                 f"{type(self).__name__}.backward was called before the loss: call criterion(output, target) first."
             )
-        return self.gradient(1.0 / self._count if self.reduction == "mean" else 1.0)
+        scale = 1.0
+        if self.reduction == "mean":
+            scale = 1.0 / self.total_weight if self.total_weight else 0.0
+        if self._factors is None:
+            return self.gradient(scale)
+        # Weight and scale together: each alone may be beyond float16 where their product is not.
+        dy = self.gradient(1.0)
+        return (dy * _beside(self._factors * scale, dy)).astype(dy.dtype, copy=False)
 
     def check_target(self, target: ArrayLike, shape: tuple[int, ...]) -> Array:
         """Return `target` as an array that fits an output of this shape, or raise a clear error."""
@@ -84,12 +127,22 @@ class Loss:
         """Return `scale` times the gradient of the sum of the last losses."""
         raise NotImplementedError(f"{type(self).__name__} has no gradient(scale)")
 
+    def counts(self, target: Array) -> Array | None:  # noqa: ARG002 - for subclasses
+        """Return how much each row counts in the mean, shape (N,) and float64; None where each counts as one."""
+        return None
+
     def __getstate__(self) -> dict[str, Any]:
         # A pickle or deepcopy keeps the loss, not the last batch that went through it.
-        return {name: value for name, value in vars(self).items() if name != "_saved"}
+        return {name: value for name, value in vars(self).items() if name not in ("_saved", "_factors")}
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(reduction={self.reduction!r})"
+
+
+def _beside(rows: Array, values: Array) -> Array:
+    """A factor for each row, shaped to be multiplied with `values`, in their dtype or wider."""
+    factors: Array = rows.reshape(-1, *[1] * (values.ndim - 1))
+    return factors if values.itemsize == 8 else factors.astype(np.float32)
 
 
 class CrossEntropyLoss(Loss):
