@@ -9,6 +9,7 @@ from .activation import Sigmoid as Sigmoid
 from .activation import Tanh as Tanh
 from .batchnorm import BatchNorm1d as BatchNorm1d
 from .batchnorm import BatchNorm2d as BatchNorm2d
+from .bce import BCEWithLogitsLoss as BCEWithLogitsLoss
 from .container import Sequential as Sequential
 from .flatten import Flatten as Flatten
 from .linear import Linear as Linear

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ._checks import Array, as_input, as_sample_weight, as_target
+from ._checks import Array, as_input, as_int, as_number, as_sample_weight, as_target, as_weights
 
 _REDUCTIONS = ("mean", "sum", "none")
 # Probabilities may miss 0 and 1 by this much: sums and mixtures of them are rounded, in float16 by about 1e-3.
@@ -40,7 +40,8 @@ class Loss:
     """
 
     _saved: Any = None
-    _factors: Array | None = None
+    _factors: Array | None = None  # the sample weights
+    _counts: Array | None = None  # how much each row counts in the mean, if not as one: evaluate may set it
     total_weight: float = 0.0
 
     def __init__(self, reduction: str = "mean") -> None:
@@ -74,8 +75,9 @@ class Loss:
             raise ValueError(
                 f"{name}: output has shape {output.shape}, and nothing has no mean; pass at least one row."
             )
+        self._counts = None
         losses = self.evaluate(output, target)
-        counts = self.counts(target)
+        counts = self._counts
         self._factors = factors
         if counts is None and factors is None:
             self.total_weight = float(losses.size)
@@ -127,16 +129,16 @@ class Loss:
         """Return `scale` times the gradient of the sum of the last losses."""
         raise NotImplementedError(f"{type(self).__name__} has no gradient(scale)")
 
-    def counts(self, target: Array) -> Array | None:  # noqa: ARG002 - for subclasses
-        """Return how much each row counts in the mean, shape (N,) and float64; None where each counts as one."""
-        return None
-
     def __getstate__(self) -> dict[str, Any]:
         # A pickle or deepcopy keeps the loss, not the last batch that went through it.
-        return {name: value for name, value in vars(self).items() if name not in ("_saved", "_factors")}
+        return {name: value for name, value in vars(self).items() if name not in ("_saved", "_factors", "_counts")}
+
+    def extra_repr(self) -> str:
+        """The arguments shown between the brackets of `repr`."""
+        return f"reduction={self.reduction!r}"
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}(reduction={self.reduction!r})"
+        return f"{type(self).__name__}({self.extra_repr()})"
 
 
 def _beside(rows: Array, values: Array) -> Array:
@@ -152,14 +154,22 @@ class CrossEntropyLoss(Loss):
     ----------
     reduction : {"mean", "sum", "none"}
         "mean" divides by the number of rows N; "none" gives an array of shape (N,).
+    weight : array of shape (C,), optional
+        How much each class counts. With classes as target, "mean" divides by the weights of the rows' classes added up,
+        with probabilities still by N, as in PyTorch.
+    ignore_index : int
+        The class of rows that do not count: their loss and gradient are 0 and "mean" leaves them out (NaN if nothing is
+        left, as in PyTorch).
+    label_smoothing : float
+        From 0 to 1: how much of a row's target is spread evenly over all classes.
 
     Notes
     -----
     The output holds logits, shape (N, C). The target is either integer classes of shape (N,) with values from 0 to
     C - 1, or floating-point class probabilities `t` of shape (N, C) with values from 0 to 1, for which the loss of a
-    row is `-sum(t * log(softmax(output)))` (the rows of `t` need not add up to 1, as in PyTorch). The gradient is
-    `softmax(output) * sum(t) - t`, divided by N for "mean". The largest logit is subtracted first, so nothing
-    overflows. float16 is computed in float32.
+    row is `-sum(t * log(softmax(output)))` (the rows of `t` need not add up to 1, as in PyTorch). With `weight`, t is
+    multiplied by it. The gradient is `softmax(output) * sum(t) - t`, divided as the loss. The largest logit is
+    subtracted first, so nothing overflows. float16 is computed in float32.
 
     Raises
     ------
@@ -178,18 +188,41 @@ class CrossEntropyLoss(Loss):
     array([-0.375,  0.125,  0.125,  0.125], dtype=float32)
     """
 
+    def __init__(
+        self,
+        reduction: str = "mean",
+        *,
+        weight: ArrayLike | None = None,
+        ignore_index: int = -100,
+        label_smoothing: float = 0.0,
+    ) -> None:
+        super().__init__(reduction)
+        self.weight = None if weight is None else as_weights(weight, "weight", "CrossEntropyLoss", ranks=(1,))
+        self.ignore_index = as_int(ignore_index, "ignore_index", "CrossEntropyLoss")
+        self.label_smoothing = as_number(label_smoothing, "label_smoothing", "CrossEntropyLoss", "[0, 1]")
+
     def check_target(self, target: ArrayLike, shape: tuple[int, ...]) -> Array:
         """Return the classes as intp of shape (N,), or the probabilities, shape (N, C)."""
         if len(shape) != 2 or shape[1] == 0:
             raise ValueError(f"CrossEntropyLoss: output must be logits of shape (N, C), got shape {shape}.")
         target = as_target(target, "CrossEntropyLoss")
         rows, classes = shape
+        if self.weight is not None and len(self.weight) != classes:
+            raise ValueError(
+                f"CrossEntropyLoss: weight has {len(self.weight)} entries, but output has {classes} columns; "
+                "pass one weight for each class."
+            )
         if target.dtype.kind == "f":
             if target.shape != shape:
                 integers = "; integer classes of shape (N,) need an integer dtype, target.astype(int)"
                 raise ValueError(
                     f"CrossEntropyLoss: target has class probabilities of shape {target.shape}, but output has shape "
                     f"{shape}{integers if target.ndim == 1 else ''}."
+                )
+            if self.ignore_index >= 0:
+                raise ValueError(
+                    f"CrossEntropyLoss: ignore_index={self.ignore_index} is for integer classes, but target has "
+                    "probabilities; leave ignore_index out and pass sample_weight."
                 )
             # Written so that NaN is refused too.
             if not np.all((target >= -_PROBABILITY_SLACK) & (target <= 1 + _PROBABILITY_SLACK)):
@@ -209,10 +242,14 @@ class CrossEntropyLoss(Loss):
         found = target.astype(np.intp, copy=False)
         # Seen as unsigned, a negative class is huge: one pass finds both ends.
         if rows and np.maximum.reduce(found.view(np.uintp)) >= classes:
-            raise ValueError(
-                f"CrossEntropyLoss: target has classes from {target.min()} to {target.max()}, but output has {classes} "
-                f"columns, for classes 0 to {classes - 1}; number the classes from 0 or widen the last layer."
-            )
+            wrong = found[(found != self.ignore_index) & (found.view(np.uintp) >= classes)]
+            if len(wrong):
+                wrong = target[target != self.ignore_index]
+                raise ValueError(
+                    f"CrossEntropyLoss: target has classes from {wrong.min()} to {wrong.max()}, but output has "
+                    f"{classes} columns, for classes 0 to {classes - 1}; number the classes from 0 or widen the last "
+                    "layer."
+                )
         return found
 
     def evaluate(self, output: Array, target: Array) -> Array:
@@ -221,24 +258,66 @@ class CrossEntropyLoss(Loss):
         z = logits - np.maximum.reduce(logits, axis=1, keepdims=True)
         exp = np.exp(z)
         total = np.add.reduce(exp, axis=1)
+        counts, ignored = None, None
+        if target.ndim == 1:
+            # An ignore_index that is no class shows as a target beyond the classes, -100 as an unsigned one.
+            if self.ignore_index >= 0 or (len(z) and np.maximum.reduce(target.view(np.uintp)) >= z.shape[1]):
+                ignored = target == self.ignore_index
+                target = np.where(ignored, 0, target)
+            if self.weight is not None or ignored is not None:
+                counts = np.ones(len(z)) if self.weight is None else self.weight[target]
+                if ignored is not None:
+                    counts[ignored] = 0.0
+            self._counts = counts
+        if target.ndim == 2 or self.label_smoothing:
+            target = self._smooth(target, z)
         if target.ndim == 1:
             losses = np.log(total) - z[np.arange(len(z)), target]
+            if counts is not None:
+                counts = counts.astype(z.dtype, copy=False)
+                losses *= counts
         else:
-            target = target.astype(z.dtype, copy=False)
             losses = np.log(total) * np.add.reduce(target, axis=1) - np.einsum("nc,nc->n", z, target)
-        self._saved = exp, total, target, output.dtype
+        if ignored is not None:
+            losses[ignored] = 0.0  # whatever the logits are: 0 * NaN would be NaN
+        self._saved = exp, total, target, counts, ignored, output.dtype
         return losses  # type: ignore[no-any-return] # NumPy's stubs say Any
+
+    def _smooth(self, target: Array, z: Array) -> Array:
+        """The target as probabilities, smoothed and multiplied by the weights of the classes."""
+        if target.ndim == 1:
+            dense = np.zeros_like(z)
+            dense[np.arange(len(z)), target] = 1.0
+        else:
+            dense = target.astype(z.dtype, copy=False)
+        if self.label_smoothing:
+            dense = dense * (1.0 - self.label_smoothing) + self.label_smoothing / z.shape[1]
+        return dense if self.weight is None else dense * self.weight.astype(z.dtype)
 
     def gradient(self, scale: float) -> Array:
         """Return `scale * (softmax(output) * sum(t) - t)`."""
-        exp, total, target, dtype = self._saved
+        exp, total, target, counts, ignored, dtype = self._saved
         if target.ndim == 1:
-            dy = exp * (scale / total)[:, None]
-            dy[np.arange(len(dy)), target] -= scale
+            factor = scale if counts is None else scale * counts
+            dy = exp * (factor / total)[:, None]
+            dy[np.arange(len(dy)), target] -= factor
         else:
             dy = exp * (scale * np.add.reduce(target, axis=1) / total)[:, None]
             dy -= scale * target
+        if ignored is not None:
+            dy[ignored] = 0.0
         return dy.astype(dtype, copy=False)  # type: ignore[no-any-return] # NumPy's stubs say Any
+
+    def extra_repr(self) -> str:
+        """The constructor's arguments, where they are not the defaults."""
+        parts = [super().extra_repr()]
+        if self.weight is not None:
+            parts.append(f"weight={self.weight.tolist()}")
+        if self.ignore_index != -100:
+            parts.append(f"ignore_index={self.ignore_index}")
+        if self.label_smoothing:
+            parts.append(f"label_smoothing={self.label_smoothing}")
+        return ", ".join(parts)
 
 
 class MSELoss(Loss):
