@@ -96,15 +96,25 @@ def test_forward_is_the_formula(rng):
         ({"sizes": "43"}, TypeError, "MLP: sizes must be a sequence of ints, such as [784, 64, 10], got '43'."),
         ({"sizes": [4, 0, 2]}, ValueError, "MLP: each of sizes must be a positive int, got 0."),
         ({"sizes": [4, 1.5]}, TypeError, "MLP: each of sizes must be a positive int, got 1.5."),
-        ({"norm": "layre"}, ValueError, "MLP: norm must be 'batch' or None, got 'layre'."),
-        ({"norm": [None, 3]}, ValueError, "MLP: norm must be 'batch' or None, got 3."),
+        (
+            {"norm": "layre"},
+            ValueError,
+            "MLP: norm must be one of 'batch', 'layer', 'rms', 'group' or None, got 'layre'.",
+        ),
+        ({"norm": [None, 3]}, ValueError, "MLP: norm must be one of 'batch', 'layer', 'rms', 'group' or None, got 3."),
         ({"norm": True}, TypeError, "MLP: norm must be a name, None or a sequence of these, got True."),
         ({"norm": ["batch"]}, ValueError, "MLP: norm has 1 entries, but there are 2 hidden layers; give one for each."),
-        ({"activation": "swish"}, ValueError, "MLP: activation must be one of 'relu', 'sigmoid', 'tanh', got 'swish'."),
+        (
+            {"activation": "swish"},
+            ValueError,
+            "MLP: activation must be one of 'relu', 'leaky_relu', 'sigmoid', 'tanh', 'gelu', 'gelu_tanh', 'silu', "
+            "got 'swish'.",
+        ),
         (
             {"activation": ["relu"]},
             ValueError,
-            "MLP: activation must be one of 'relu', 'sigmoid', 'tanh', got ['relu'].",
+            "MLP: activation must be one of 'relu', 'leaky_relu', 'sigmoid', 'tanh', 'gelu', 'gelu_tanh', 'silu', "
+            "got ['relu'].",
         ),
         ({"seed": "x"}, TypeError, "seed must be None, an int or a numpy.random.Generator, got str."),
         ({"dtype": int}, TypeError, "Linear: dtype must be float32, float64 or float16, got <class 'int'>."),
