@@ -122,7 +122,7 @@ class Sequential(Module):
         return dy
 
     def backward_parameters(self, dy: Array) -> None:
-        """Set the gradients of all parameters; nothing is computed for layers in front of the first one that has any."""
+        """Set the gradients of all parameters; nothing is computed for layers before the first that has any."""
         steps = self._steps
         first = 0
         for layer, _ in steps:
