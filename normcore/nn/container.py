@@ -122,7 +122,7 @@ class Sequential(Module):
         return dy
 
     def backward_parameters(self, dy: Array) -> None:
-        """Set the gradients of all parameters; nothing is computed for layers before the first that has any."""
+        """Set the gradients of all parameters; layers in front of the first one that has any are left out."""
         steps = self._steps
         first = 0
         for layer, _ in steps:
@@ -132,7 +132,7 @@ class Sequential(Module):
         for layer, activation in reversed(steps[first + 1 :]):
             dy = _step_back(layer, activation, dy)
         for layer, activation in steps[first : first + 1]:
-            if activation is None:
+            if activation is None and "backward" not in layer.__dict__:
                 layer.backward_parameters(dy)
             else:
                 _step_back(layer, activation, dy)
@@ -196,7 +196,12 @@ def _step_back(layer: Module, activation: Activation | None, dy: Array) -> Array
     if activation is not None:
         saved = activation._saved
         # Only if the last forward of both was the one they made together.
-        if type(saved) is Skipped and saved.ctx is layer._saved and not is_watched(activation):
+        if (
+            type(saved) is Skipped
+            and saved.ctx is layer._saved
+            and "backward" not in layer.__dict__
+            and "backward" not in activation.__dict__
+        ):
             assert isinstance(layer, Norm)
             return layer.backward_fused(dy)
         dy = activation.backward(dy)
