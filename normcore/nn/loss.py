@@ -10,6 +10,11 @@ from numpy.typing import ArrayLike
 
 from ._checks import Array, as_input, as_int, as_number, as_sample_weight, as_target, as_weights
 
+try:
+    from . import _softmax
+except ImportError:  # nothing is compiled here: NumPy's way below is for everything
+    _softmax = None  # type: ignore[assignment] # as above
+
 _REDUCTIONS = ("mean", "sum", "none")
 # Probabilities may miss 0 and 1 by this much: sums and mixtures of them are rounded, in float16 by about 1e-3.
 _PROBABILITY_SLACK = 1e-3
@@ -263,6 +268,12 @@ class CrossEntropyLoss(Loss):
 
     def evaluate(self, output: Array, target: Array) -> Array:
         """Return the cross-entropy of each row."""
+        if _softmax is not None and self.weight is None and not self.label_smoothing and self.ignore_index < 0:
+            done = _softmax.losses(output, target)
+            if done is not None:
+                losses, exp, total = done
+                self._saved = exp, total, target, None, None, output.dtype
+                return losses
         logits = output if output.itemsize >= 4 else output.astype(np.float32)
         z = logits - np.maximum.reduce(logits, axis=1, keepdims=True)
         exp = np.exp(z)
@@ -306,6 +317,10 @@ class CrossEntropyLoss(Loss):
     def gradient(self, scale: float) -> Array:
         """Return `scale * (softmax(output) * sum(t) - t)`."""
         exp, total, target, counts, ignored, dtype = self._saved
+        if _softmax is not None and counts is None and ignored is None and dtype == exp.dtype:
+            dy = _softmax.gradient(exp, total, target, scale)
+            if dy is not None:
+                return dy
         if target.ndim == 1:
             factor = scale if counts is None else scale * counts
             dy = exp * (factor / total)[:, None]

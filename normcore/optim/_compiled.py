@@ -7,9 +7,9 @@ from types import ModuleType
 from normcore._dispatch import asked_for
 from normcore._threads import about_to_use, threads_for
 
-# Bytes of a step's arrays from which threads pay. Much more than for a norm: the step's threads end with it (_fused.pyx)
-# and starting them takes some 50 us.
-_PARALLEL_BYTES = 16_000_000
+# Bytes of a step's arrays from which threads pay: 8 million float32 parameters with Adam. Much more than for a norm,
+# because the step's threads end with it (_fused.pyx), and have to be started.
+_PARALLEL_BYTES = 128_000_000
 
 _module: ModuleType | None
 try:

@@ -53,8 +53,8 @@ cdef extern from "loops/steps.h":
 
 cdef extern from *:
     """
-    /* Idle threads of OpenMP spin for milliseconds. The step is followed by a matrix product, whose threads (OpenBLAS has
-       its own) need the cores: on two cores a training step took three times as long. So the threads end here. */
+    /* Idle threads of OpenMP spin for milliseconds. The step is followed by a matrix product, whose threads (OpenBLAS
+       has its own) need the cores: on two cores a training step took three times as long. So the threads end here. */
     #if defined(_OPENMP) && (_OPENMP >= 201811 || (defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 9))
     #include <omp.h>
     static void end_threads(void) { omp_pause_resource_all(omp_pause_soft); }
@@ -227,7 +227,7 @@ def adam(
                 for i in range(n):
                     steps[k].adam(parts.parts[k] + i, &options)
         else:
-            for i in prange(n, nogil=True, schedule="static", num_threads=used):
+            for i in prange(n, nogil=True, schedule="dynamic", num_threads=used):
                 steps[k].adam(parts.parts[k] + i, &options)
     if used > 1:
         end_threads()
@@ -278,7 +278,7 @@ def sgd(
                 for i in range(n):
                     steps[k].sgd(parts.parts[k] + i, &options)
         else:
-            for i in prange(n, nogil=True, schedule="static", num_threads=used):
+            for i in prange(n, nogil=True, schedule="dynamic", num_threads=used):
                 steps[k].sgd(parts.parts[k] + i, &options)
     if used > 1:
         end_threads()

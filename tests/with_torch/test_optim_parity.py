@@ -72,7 +72,9 @@ def compare(params, peers, dtype, what=""):
 
 def compare_states(optimizer, peer, dtype):
     ours, theirs = optimizer.state_dict(), peer.state_dict()
-    assert list(ours["state"]) == [i for i, entry in theirs["state"].items() if any(v is not None for v in entry.values())]
+    assert list(ours["state"]) == [
+        i for i, entry in theirs["state"].items() if any(v is not None for v in entry.values())
+    ]
     for i, entry in ours["state"].items():
         assert list(entry) == list(theirs["state"][i])
         for name, value in entry.items():
@@ -248,9 +250,7 @@ SEQUENCES = {
 
 
 @pytest.mark.parametrize("optimizer", ["SGD", "Adam"])
-@pytest.mark.parametrize(
-    ("kind", "options"), [*SCHEDULES.values(), *SEQUENCES.values()], ids=[*SCHEDULES, *SEQUENCES]
-)
+@pytest.mark.parametrize(("kind", "options"), [*SCHEDULES.values(), *SEQUENCES.values()], ids=[*SCHEDULES, *SEQUENCES])
 def test_values_of_schedules(kind, options, optimizer):
     ours, schedule, theirs, peer = scheduled(kind, options, optimizer)
     assert_groups_agree(ours, theirs)
