@@ -36,6 +36,23 @@ def as_size(value: Any, name: str, owner: str = "") -> int:
     return size
 
 
+def as_int(value: Any, name: str, owner: str) -> int:
+    """`value` as an int of any sign."""
+    try:
+        if isinstance(value, (bool, np.bool_)):
+            raise TypeError
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"{owner}: {name} must be an int, got {value!r}.") from None
+
+
+def as_choice(value: Any, name: str, owner: str, choices: tuple[str, ...]) -> str:
+    """`value` if it is one of the names in `choices`."""
+    if not isinstance(value, str) or value not in choices:
+        raise ValueError(f"{owner}: {name} must be one of {', '.join(map(repr, choices))}, got {value!r}.")
+    return value
+
+
 def check_fits_memory(owner: str, **sizes: int) -> None:
     """An array of these sizes must be one that NumPy can describe; whether there is the memory is seen later."""
     if math.prod(sizes.values()) * 8 > sys.maxsize:
@@ -97,6 +114,39 @@ def as_target(target: Any, owner: str) -> Array:
     if isinstance(target, np.ma.MaskedArray):
         raise TypeError(f"{owner}: target is a masked array, whose mask would be ignored; pass target.filled(value).")
     return np.asarray(target)
+
+
+def as_weights(value: Any, name: str, owner: str, ranks: tuple[int, ...] | None = None) -> Array:
+    """`value` as float64 factors of a loss: finite and not negative, of one of these ranks."""
+    weight = np.asarray(value)
+    if isinstance(value, np.ma.MaskedArray) or weight.dtype.kind not in "fiu":
+        raise TypeError(f"{owner}: {name} must be an array of real numbers, got {value!r}.")
+    if ranks is not None and weight.ndim not in ranks:
+        raise ValueError(f"{owner}: {name} must have one entry for each class, got shape {weight.shape}.")
+    # Written so that NaN is refused too.
+    if not np.all((weight >= 0) & (weight < np.inf)):
+        raise ValueError(f"{owner}: {name} must be finite and not negative, but has other values or NaN.")
+    return weight.astype(np.float64)
+
+
+def as_sample_weight(value: Any, shape: tuple[int, ...], owner: str) -> Array:
+    """`value` as a float64 weight for each row of an output of this shape."""
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{owner}: sample_weight is a masked array, whose mask would be ignored; pass its filled(0).")
+    weight = np.asarray(value)
+    if weight.dtype.kind not in "fiub":
+        raise TypeError(
+            f"{owner}: sample_weight must be real numbers, got {weight.dtype}; convert it with astype(float)."
+        )
+    if weight.shape != shape[:1] or not shape:
+        raise ValueError(
+            f"{owner}: sample_weight has shape {weight.shape}, but output has shape {shape}; "
+            "pass one weight for each row."
+        )
+    # Written so that NaN is refused too.
+    if not np.all((weight >= 0) & (weight < np.inf)):
+        raise ValueError(f"{owner}: sample_weight must be finite and not negative, but has other values or NaN.")
+    return weight.astype(np.float64, copy=False)
 
 
 def check_gradient(dy: Any, y: Array, owner: str) -> None:

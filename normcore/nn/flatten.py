@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import math
-import operator
-from typing import Any
 
-import numpy as np
-
-from ._checks import Array, as_input, check_gradient_like
+from ._checks import Array, as_input, as_int, check_gradient_like
 from .module import Module
 
 
@@ -27,8 +23,8 @@ class Flatten(Module):
     """
 
     def __init__(self, start_dim: int = 1, end_dim: int = -1) -> None:
-        self.start_dim = _as_dim(start_dim, "start_dim")
-        self.end_dim = _as_dim(end_dim, "end_dim")
+        self.start_dim = as_int(start_dim, "start_dim", "Flatten")
+        self.end_dim = as_int(end_dim, "end_dim", "Flatten")
 
     def forward(self, x: Array) -> Array:
         """Return x with the dimensions merged; a view where possible."""
@@ -54,12 +50,3 @@ class Flatten(Module):
     def extra_repr(self) -> str:
         """The constructor's arguments."""
         return f"start_dim={self.start_dim}, end_dim={self.end_dim}"
-
-
-def _as_dim(value: Any, name: str) -> int:
-    try:
-        if isinstance(value, (bool, np.bool_)):
-            raise TypeError
-        return operator.index(value)
-    except TypeError:
-        raise TypeError(f"Flatten: {name} must be an int, got {value!r}.") from None

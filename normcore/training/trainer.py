@@ -33,7 +33,7 @@ class Criterion(Protocol):
         """Return its gradient with respect to the output."""
 
 
-_LOSSES = {"cross_entropy": CrossEntropyLoss, "mse": MSELoss}
+_LOSSES: dict[str, type[Loss]] = {"cross_entropy": CrossEntropyLoss, "mse": MSELoss}
 
 
 class Trainer:

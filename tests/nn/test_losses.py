@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import re
+import warnings
 from typing import ClassVar
 
 import numpy as np
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from tolerances import tol
 
-from normcore.nn import CrossEntropyLoss, Loss, MSELoss
+from normcore.nn import BCEWithLogitsLoss, CrossEntropyLoss, Loss, MSELoss
 
 
 def log_softmax(z):
@@ -174,6 +175,197 @@ class TestCrossEntropy:
         assert message in str(caught.value)
 
 
+class TestCrossEntropyOptions:
+    WEIGHT: ClassVar = np.array([0.5, 2.0, 1.0, 0.25])
+
+    @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+    @pytest.mark.parametrize("smoothing", [0.0, 0.1, 1.0])
+    @pytest.mark.parametrize("weighted", [False, True])
+    @pytest.mark.parametrize("target", ["classes", "ignored", "probabilities"])
+    @pytest.mark.parametrize("sampled", [False, True])
+    def test_formula(self, rng, reduction, smoothing, weighted, target, sampled):
+        z = 3 * rng.normal(size=(7, 4))
+        classes, valid = rng.integers(4, size=7), np.ones(7)
+        t = classes
+        if target == "ignored":
+            t, valid = np.where(np.arange(7) % 3 == 1, -100, classes), np.arange(7) % 3 != 1
+        dense = probabilities(rng, (7, 4)) if target == "probabilities" else np.eye(4)[classes]
+        t = dense if target == "probabilities" else t
+        weight = self.WEIGHT if weighted else np.ones(4)
+        sample = rng.uniform(size=7) if sampled else None
+        w = np.ones(7) if sample is None else sample
+        spread = ((1 - smoothing) * dense + smoothing / 4) * weight * valid[:, None] * w[:, None]
+        losses = -(spread * log_softmax(z)).sum(axis=1)
+        divisor = (w * (1 if target == "probabilities" else valid * weight[classes])).sum()
+        expected = {"none": losses, "sum": losses.sum(), "mean": losses.sum() / divisor}[reduction]
+        slope = np.exp(log_softmax(z)) * spread.sum(axis=1, keepdims=True) - spread
+        slope = slope / divisor if reduction == "mean" else slope
+        criterion = CrossEntropyLoss(reduction, weight=weight if weighted else None, label_smoothing=smoothing)
+        np.testing.assert_allclose(criterion(z, t, sample), expected, **tol(np.float64, 7, "dx", scale=4))
+        np.testing.assert_allclose(criterion.backward(), slope, **tol(np.float64, 7, "dx"))
+        assert criterion.total_weight == pytest.approx(divisor, rel=1e-14)
+
+    @pytest.mark.parametrize("ignore_index", [-100, 2, 9, -1])
+    def test_ignored_rows_are_as_if_not_there(self, rng, ignore_index):
+        z, t = rng.normal(size=(6, 4)), np.array([0, 1, 3, 0, 1, 3])
+        criterion, plain = CrossEntropyLoss(ignore_index=ignore_index), CrossEntropyLoss()
+        t[[1, 4]] = ignore_index
+        z[1] = np.nan  # whatever is there
+        keep = [0, 2, 3, 5]
+        assert criterion(z, t) == pytest.approx(plain(z[keep], t[keep]), rel=1e-15)
+        gradient = criterion.backward()
+        np.testing.assert_array_equal(gradient[[1, 4]], 0)
+        np.testing.assert_allclose(gradient[keep], plain.backward(), rtol=1e-14)
+        # then a batch with none of them
+        assert criterion(z[keep], t[keep]) == plain(z[keep], t[keep])
+        np.testing.assert_array_equal(criterion.backward(), plain.backward())
+
+    def test_classes_then_probabilities(self, rng):
+        """What one call counted does not show in the next."""
+        z, soft = rng.normal(size=(6, 4)), probabilities(rng, (6, 4))
+        criterion = CrossEntropyLoss(weight=self.WEIGHT)
+        fresh = criterion(z, soft)
+        criterion(z, [0, 1, 2, 3, 0, -100])
+        assert criterion(z, soft) == fresh
+        assert criterion.total_weight == 6
+
+    def test_a_target_that_was_checked_may_change(self, rng):
+        z, t = rng.normal(size=(3, 4)), np.array([0, 1, 3])
+        criterion = CrossEntropyLoss()
+        criterion.check_target(t, z.shape)
+        t[1] = -100
+        assert criterion(z, t) == CrossEntropyLoss()(z[[0, 2]], t[[0, 2]])
+
+    def test_when_all_is_ignored_there_is_no_mean(self):
+        criterion = CrossEntropyLoss()
+        assert math.isnan(criterion(np.zeros((2, 3)), [-100, -100]))
+        np.testing.assert_array_equal(criterion.backward(), np.zeros((2, 3)))
+        assert CrossEntropyLoss("sum")(np.zeros((2, 3)), [-100, -100]) == 0
+
+    @pytest.mark.parametrize(
+        ("options", "error", "message"),
+        [
+            (
+                {"weight": [1.0, -1.0]},
+                ValueError,
+                "weight must be finite and not negative, but has other values or NaN",
+            ),
+            ({"weight": [[1.0]]}, ValueError, "weight must have one entry for each class, got shape (1, 1)."),
+            ({"weight": ["a"]}, TypeError, "weight must be an array of real numbers, got ['a']."),
+            ({"ignore_index": 1.0}, TypeError, "ignore_index must be an int, got 1.0."),
+            ({"ignore_index": True}, TypeError, "ignore_index must be an int, got True."),
+            ({"label_smoothing": 1.5}, ValueError, "label_smoothing must be in [0, 1], got 1.5."),
+            ({"label_smoothing": "x"}, TypeError, "label_smoothing must be a number, got 'x'."),
+            ({"reduction": np.ones(3)}, ValueError, "reduction must be one of 'mean', 'sum', 'none', got array("),
+        ],
+    )
+    def test_wrong_options(self, options, error, message):
+        with pytest.raises(error, match="^CrossEntropyLoss: " + re.escape(message)):
+            CrossEntropyLoss(**options)
+
+    def test_options_that_do_not_fit_the_batch(self):
+        with pytest.raises(
+            ValueError, match="weight has 2 entries, but output has 3 columns; pass one weight for each"
+        ):
+            CrossEntropyLoss(weight=[1, 2])(np.zeros((1, 3)), [0])
+        with pytest.raises(ValueError, match="ignore_index=0 is for integer classes, but target has probabilities"):
+            CrossEntropyLoss(ignore_index=0)(np.zeros((1, 2)), [[0.5, 0.5]])
+        with pytest.raises(ValueError, match="target has classes from 0 to 3, but output has 3 columns"):
+            CrossEntropyLoss()(np.zeros((3, 3)), [-100, 0, 3])
+
+    def test_repr(self):
+        criterion = CrossEntropyLoss("sum", weight=[1, 2], ignore_index=-1, label_smoothing=0.1)
+        shown = "CrossEntropyLoss(reduction='sum', weight=[1.0, 2.0], ignore_index=-1, label_smoothing=0.1)"
+        assert repr(criterion) == shown
+
+
+class TestBCEWithLogits:
+    def test_by_hand(self):
+        criterion = BCEWithLogitsLoss("none", pos_weight=3)
+        # p = 3/4 and 1/5
+        x = np.log(np.array([3.0, 1 / 4]))
+        np.testing.assert_allclose(criterion(x, [1, 0]), [3 * math.log(4 / 3), math.log(5 / 4)], rtol=1e-15)
+        np.testing.assert_allclose(criterion.backward(), [-3 / 4, 1 / 5], rtol=1e-15)
+
+    @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+    @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+    @pytest.mark.parametrize(
+        "options", [{}, {"weight": [0.5, 1, 2.0]}, {"pos_weight": [3, 1, 0.25], "weight": [[2.0]]}]
+    )
+    def test_formula(self, rng, dtype, reduction, options):
+        x, t = (3 * rng.normal(size=(4, 3))).astype(dtype), rng.uniform(size=(4, 3)).astype(dtype)
+        wide = x.astype(np.float64)
+        log_p, log_q = -np.log1p(np.exp(-wide)), -np.log1p(np.exp(wide))
+        weight, positive = np.asarray(options.get("weight", 1)), np.asarray(options.get("pos_weight", 1))
+        losses = -weight * (positive * t * log_p + (1.0 - t) * log_q)
+        slope = weight * ((1.0 - t) * np.exp(log_p) - positive * t * np.exp(log_q))
+        expected = {"mean": losses.mean(), "sum": losses.sum(), "none": losses}[reduction]
+        criterion = BCEWithLogitsLoss(reduction, **options)
+        np.testing.assert_allclose(criterion(x, t), expected, **tol(dtype, 12, "dx"))
+        dx = criterion.backward()
+        assert dx.dtype == dtype
+        np.testing.assert_allclose(dx, slope / 12 if reduction == "mean" else slope, **tol(dtype, 1, "dx", scale=4))
+
+    def test_gradient(self, rng):
+        x, t = rng.normal(size=(4, 3)), rng.uniform(size=(4, 3))
+        criterion, w = BCEWithLogitsLoss(pos_weight=[1, 2, 3], weight=0.7), rng.uniform(size=4)
+        criterion(x, t, w)
+        dx = criterion.backward()
+        expected = oracle.fourth_order_gradient(lambda values: criterion(values, t, w), x)
+        np.testing.assert_allclose(dx, expected, **tol(np.float64, kind="fd"))
+
+    def test_huge_logits(self):
+        criterion = BCEWithLogitsLoss("none")
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            big = np.float32(1e38)
+            np.testing.assert_array_equal(criterion(np.array([big, big, -big, -big]), [1, 0, 1, 0]), [0, big, big, 0])
+            np.testing.assert_array_equal(criterion.backward(), [0, 1, -1, 0])
+
+    @pytest.mark.parametrize(
+        "target", [np.array([True, False]), np.array([1, 0]), np.array([1, 0], np.uint8), [1.0, 0]]
+    )
+    def test_any_kind_of_yes_and_no(self, target):
+        criterion = BCEWithLogitsLoss("sum")
+        assert criterion(np.array([0.0, 0.0], np.float32), target) == pytest.approx(2 * math.log(2), rel=1e-7)
+        np.testing.assert_array_equal(criterion.backward(), np.array([-0.5, 0.5], np.float32))
+
+    @pytest.mark.parametrize(
+        ("options", "target", "error", "message"),
+        [
+            (
+                {},
+                np.zeros(3),
+                ValueError,
+                "target has shape (3,), but output has shape (3, 1); reshape it, target.resha",
+            ),
+            (
+                {},
+                np.zeros(2),
+                ValueError,
+                "target has shape (2,), but output has shape (3, 1); pass one value for each.",
+            ),
+            ({}, np.full((3, 1), 1.5), ValueError, "target must hold values from 0 to 1, but has others or NaN; pass "),
+            ({}, np.full((3, 1), np.nan), ValueError, "target must hold values from 0 to 1, but has others or NaN; "),
+            ({}, np.full((3, 1), "a"), TypeError, "target must be real numbers or booleans, got <U1; convert it with "),
+            (
+                {"pos_weight": [1.0, 2.0]},
+                np.zeros((3, 1)),
+                ValueError,
+                "pos_weight has shape (2,), which does not broadcast to the output's (3, 1); pass one factor for each ",
+            ),
+        ],
+    )
+    def test_errors(self, options, target, error, message):
+        with pytest.raises(error, match="^BCEWithLogitsLoss: " + re.escape(message)):
+            BCEWithLogitsLoss(**options)(np.zeros((3, 1)), target)
+
+    def test_wrong_options(self):
+        with pytest.raises(ValueError, match="BCEWithLogitsLoss: pos_weight must be finite and not negative, but has"):
+            BCEWithLogitsLoss(pos_weight=-1.0)
+        assert repr(BCEWithLogitsLoss(pos_weight=[2])) == "BCEWithLogitsLoss(reduction='mean', pos_weight=[2.0])"
+
+
 class TestMSE:
     def test_by_hand(self):
         criterion = MSELoss()
@@ -245,9 +437,13 @@ class TestMSE:
         assert MSELoss("sum")(np.zeros((0, 1)), np.zeros((0, 1))) == 0
 
 
-@pytest.mark.parametrize("kind", [CrossEntropyLoss, MSELoss])
+@pytest.mark.parametrize("kind", [CrossEntropyLoss, MSELoss, BCEWithLogitsLoss])
 class TestEveryLoss:
-    TARGETS: ClassVar = {CrossEntropyLoss: [0, 1], MSELoss: [[0.0, 1.0], [2.0, 3.0]]}
+    TARGETS: ClassVar = {
+        CrossEntropyLoss: [0, 1],
+        MSELoss: [[0.0, 1.0], [2.0, 3.0]],
+        BCEWithLogitsLoss: [[0.0, 1.0], [0.25, 1.0]],
+    }
 
     def test_reduction_is_checked(self, kind):
         message = f"{kind.__name__}: reduction must be one of 'mean', 'sum', 'none', got 'average'."
@@ -303,3 +499,78 @@ def test_a_loss_of_ones_own():
     for name, arguments in {"check_target": ([0], (1,)), "evaluate": ([0], [0]), "gradient": (1,)}.items():
         with pytest.raises(NotImplementedError, match=f"^Loss has no {name}"):
             getattr(Loss(), name)(*arguments)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize(
+    ("kind", "shape"), [(CrossEntropyLoss, (6, 3)), (MSELoss, (6,)), (MSELoss, (6, 2, 4)), (BCEWithLogitsLoss, (6, 2))]
+)
+class TestSampleWeight:
+    WEIGHT: ClassVar = np.array([0.5, 2.0, 0.0, 1.0, 3.0, 0.25])
+
+    @staticmethod
+    def batch(rng, kind, shape, dtype):
+        target = rng.integers(3, size=6) if kind is CrossEntropyLoss else rng.uniform(size=shape)
+        return rng.normal(size=shape).astype(dtype), target
+
+    def test_formula(self, rng, kind, shape, dtype):
+        output, target = self.batch(rng, kind, shape, dtype)
+        plain = kind("none")
+        losses = plain(output, target).astype(np.float64)
+        slopes = plain.backward().astype(np.float64)
+        w = self.WEIGHT.reshape(-1, *[1] * (losses.ndim - 1))
+        divisor = self.WEIGHT.sum() * (losses.size / 6)
+        for reduction, expected, scale in (
+            ("none", w * losses, 1),
+            ("sum", (w * losses).sum(), 1),
+            ("mean", (w * losses).sum() / divisor, 1 / divisor),
+        ):
+            criterion = kind(reduction)
+            np.testing.assert_allclose(criterion(output, target, self.WEIGHT), expected, **tol(dtype, 6, "dx"))
+            slope = scale * self.WEIGHT.reshape(-1, *[1] * (output.ndim - 1)) * slopes
+            gradient = criterion.backward()
+            assert gradient.dtype == dtype
+            np.testing.assert_allclose(gradient, slope, **tol(dtype, 6, "dx"))
+            assert criterion.total_weight == pytest.approx(divisor, rel=1e-15)
+
+    def test_whole_numbers_count_rows_several_times(self, rng, kind, shape, dtype):
+        output, target = self.batch(rng, kind, shape, dtype)
+        times = np.array([1, 0, 2, 3, 1, 1])
+        criterion = kind()
+        weighted = criterion(output, target, times)
+        repeated = kind()(np.repeat(output, times, axis=0), np.repeat(target, times, axis=0))
+        assert weighted == pytest.approx(repeated, rel=tol(dtype, 8, "dx")["rtol"])
+
+    def test_the_next_call_without_weights_forgets_them(self, rng, kind, shape, dtype):
+        output, target = self.batch(rng, kind, shape, dtype)
+        criterion = kind()
+        before, gradient = criterion(output, target), criterion.backward()
+        criterion(output, target, self.WEIGHT)
+        assert criterion(output, target) == before
+        np.testing.assert_array_equal(criterion.backward(), gradient)
+
+    def test_where_no_row_counts(self, rng, kind, shape, dtype):
+        criterion = kind()
+        assert criterion(*self.batch(rng, kind, shape, dtype), np.zeros(6)) == 0.0
+        np.testing.assert_array_equal(criterion.backward(), np.zeros(shape))
+        assert criterion.total_weight == 0.0
+
+    def test_errors(self, rng, kind, shape, dtype):
+        output, target = self.batch(rng, kind, shape, dtype)
+        name = kind.__name__
+        for weight, error, message in (
+            (np.ones(5), ValueError, f"{name}: sample_weight has shape (5,), but output has shape {shape}; pass one "),
+            (np.ones((6, 1)), ValueError, f"{name}: sample_weight has shape (6, 1), but output has shape {shape}; "),
+            (-self.WEIGHT, ValueError, f"{name}: sample_weight must be finite and not negative, but has other "),
+            (self.WEIGHT * np.nan, ValueError, f"{name}: sample_weight must be finite and not negative, but has other"),
+            (self.WEIGHT * 1j, TypeError, f"{name}: sample_weight must be real numbers, got complex128; convert it "),
+            (np.ma.array(self.WEIGHT), TypeError, f"{name}: sample_weight is a masked array, whose mask would be "),
+        ):
+            with pytest.raises(error, match="^" + re.escape(message)):
+                kind()(output, target, weight)
+
+
+def test_tiny_sample_weights_do_not_overflow_in_float16():
+    criterion = MSELoss()
+    criterion(np.ones((2, 1), np.float16), np.zeros((2, 1)), np.full(2, 1e-8))
+    np.testing.assert_array_equal(criterion.backward(), np.ones((2, 1)))

@@ -37,8 +37,8 @@ BELOW = {
     "functional": {"_lane", "_dispatch", "_planners", "_context"},
     "_config": {"_dispatch", "_pool", "_threads", "backends", "_version"},
     "data": set(),
-    "nn": {"functional"},
-    "optim": {"nn"},
+    "nn": {"functional", "_threads"},
+    "optim": {"nn", "_dispatch", "_threads"},  # for the backend asked for, and how many threads
     "training": {"nn", "optim", "_dispatch"},  # for asked_for(): a wrong NORMCORE_BACKEND is no fault of the data
     "studies": {"training", "optim", "nn", "functional", "data", "_config", "_version"},
     "_bench": {"functional", "_config", "_threads"},

@@ -233,6 +233,38 @@ def test_unreduced_losses(rng, reduction, dtype):
         np.testing.assert_allclose(criterion.backward(), ty.grad.numpy(), **tol(dtype, 9, "dx"))
 
 
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_options_of_losses(rng, reduction, dtype, weighted):
+    y = rng.normal(size=(9, 4)).astype(dtype)
+    weight = rng.uniform(size=4).astype(dtype) if weighted else None
+    cases = [
+        ("CrossEntropyLoss", target, {"weight": weight, "label_smoothing": smoothing, "ignore_index": ignore})
+        for target, ignores in (
+            (rng.integers(4, size=9), (-100, 2)),
+            (np.where(rng.integers(3, size=9) == 1, -100, rng.integers(4, size=9)), (-100,)),
+            (np.full(9, 2), (2,)),
+            (rng.uniform(size=(9, 4)).astype(dtype), (-100,)),
+        )
+        for ignore in ignores
+        for smoothing in (0.0, 0.2)
+    ]
+    yes = rng.uniform(size=(9, 4)).astype(dtype)
+    cases += [
+        ("BCEWithLogitsLoss", yes, {"weight": weight}),
+        ("BCEWithLogitsLoss", yes, {"weight": weight, "pos_weight": np.arange(4, dtype=dtype)}),
+    ]
+    for name, target, options in cases:
+        criterion = getattr(nn, name)(reduction, **options)
+        theirs = {k: torch.from_numpy(v) if isinstance(v, np.ndarray) else v for k, v in options.items()}
+        ty = torch.from_numpy(y).requires_grad_()
+        loss = getattr(tnn, name)(reduction=reduction, **theirs)(ty, torch.from_numpy(target))
+        loss.sum().backward()
+        np.testing.assert_allclose(criterion(y, target), loss.detach().numpy(), **tol(dtype, 9, "dx", scale=4))
+        np.testing.assert_allclose(criterion.backward(), np.nan_to_num(ty.grad.numpy()), **tol(dtype, 9, "dx"))
+
+
 @pytest.mark.parametrize(("kind", "options"), OPTIMIZERS.values(), ids=OPTIMIZERS)
 def test_a_training_is_handed_over_and_back(rng, kind, options):
     """Ours, then PyTorch's from our state dicts, then ours again from PyTorch's: as if PyTorch had done it all."""
@@ -286,7 +318,7 @@ def test_an_optimizer_state_before_its_first_step():
 @pytest.mark.parametrize("name", ["Linear", "BatchNorm1d", "BatchNorm2d", "Flatten", "CrossEntropyLoss", "MSELoss"])
 def test_defaults_of_layers(name):
     # dtype=None of PyTorch is its default, float32
-    compare_defaults(getattr(nn, name), getattr(tnn, name), ignore={"dtype", "rng"})
+    compare_defaults(getattr(nn, name), getattr(tnn, name), ignore={"dtype", "rng", "update_stats", "nonfinite"})
 
 
 @pytest.mark.parametrize("name", ["SGD", "Adam"])
