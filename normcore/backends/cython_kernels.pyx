@@ -5,11 +5,19 @@ cut an array into tasks and know nothing of dtypes.
 
 Design
 ------
-*Statistics.* One pass in float64, measured from the group's first value: the sums of ``x - shift`` and of its square.
-Then var = (s2 - s1^2 / n) / n. Because the shift is one of the values, (shift - mean)^2 <= n var, so what cancels is
-at most n units in the last place of float64; a constant group has sums exactly 0. Not E[x^2] - E[x]^2 on raw values
-(garbage from mean/std = 1e4 in float32), not Welford (a division per element). Two passes were the first version: the
-same digits, a third more time where the array does not fit in cache.
+*Statistics.* One pass in float64: the sums of ``x - shift`` and of its square; then var = (s2 - s1^2 / n) / n. Where
+the mean is within two deviations of 0 the shift is 0: at most five times what is left cancels, which costs float64 two
+of its 53 bits, and the square of a value of up to 24 bits is exact, so that it is added by one fused instruction on
+every CPU that has one, to the same bits as without. Elsewhere the first sums are thrown away (after a look at four
+values, in an array where that would cost) and taken again from the mean they gave: a constant group then has sums of
+exactly 0. So never E[x^2] - E[x]^2 of raw values that are far from 0 (garbage from mean/std = 1e4 in float32). Tried and
+lost: Welford (a division per element), two passes (a third more time where the array does not fit in cache), a shift by
+the first value always (20 operations for 16 values, now 12: 0.090 ns a value, now 0.053).
+
+*Sums of a backward pass* are of dy and dy * (x - mean). 16 terms are added in float32, the parts in float64: an error of
+a few eps of what was added, 0.12 ns a value in float64, 0.06 so. Where float32 might overflow or lose products (a
+deviation beyond 1e10 or below 1e-10, sums beyond 1e30 or below 1e-25) they are taken again in float64. What a group gets
+never depends on its neighbours' choice.
 
 *The same bits for any number of threads.* Work is cut into pieces whose size depends on the shape alone; a piece is
 summed in LANES partial sums in a fixed order, and the sums of pieces are added in order. Threads only decide who does
@@ -22,6 +30,10 @@ slowest thread.
 
 *Bytes.* Forward reads x and writes y, as a copy does; backward reads dy and x and writes dx: 1.5 copies. Results
 beyond STREAM_BYTES are stored past the cache, which saves reading the lines that are about to be overwritten.
+
+*Short runs.* Rows and segments go through the loops in blocks, several runs to a call, with the numbers of each in
+vectors. A run of 49 values takes 9 ns for its sums and 10 to be written; by itself, with its own call, 40 and 25. What
+remains is a vector with a mask at the end of each and the sum over lanes (6 ns, now 3).
 
 *Arithmetic of the write pass.* float32 storage is written with float32 arithmetic, centred on the mean split in a
 float32 part and its remainder; where a mean or scale is outside float32's comfort, in float64.
