@@ -45,7 +45,7 @@ from cython.parallel cimport prange
 from libc.math cimport fabs, isfinite, sqrt
 from libc.stdio cimport fprintf, stderr
 from libc.stdlib cimport abort, free, malloc
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
 from normcore.backends import Kernels
 

@@ -126,9 +126,12 @@ cdef void column_sums(
 
 
 cdef inline void tile(double* values, Py_ssize_t channels, Py_ssize_t width) noexcept nogil:
-    cdef Py_ssize_t i
-    for i in range(channels, width):
-        values[i] = values[i - channels]
+    # By doubling what is there: width is a multiple of channels.
+    cdef Py_ssize_t done = channels, n
+    while done < width:
+        n = min(done, width - done)
+        memcpy(values + done, values, n * sizeof(double))
+        done += n
 
 
 cdef inline void split(const double* values, Py_ssize_t width, float* first, float* rest) noexcept nogil:
