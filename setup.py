@@ -122,7 +122,12 @@ setup(
                 name,
                 sources,
                 include_dirs=[str(Path(sources[0]).parent), "normcore", "normcore/backends", numpy.get_include()],
-                depends=["normcore/pool.h", *glob(f"{LOOPS}/*.h"), *glob(f"{LOOPS}/*.pxi"), *glob(f"{STEPS}/*.h")],
+                depends=[
+                    "normcore/pool.h",
+                    *glob(f"{LOOPS}/*.h"),
+                    *glob(f"{LOOPS}/*.pxi"),
+                    *glob(f"{STEPS}/*.h"),
+                ],
                 extra_compile_args=COMPILE_FLAGS,
                 define_macros=[
                     ("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION"),
