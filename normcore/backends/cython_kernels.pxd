@@ -36,6 +36,7 @@ cdef extern from "loops/loops.h" nogil:
         int activation
         int narrow
         int stream
+        int near
     ctypedef struct ColumnSlope:
         const double* mean
         const double* a
@@ -48,6 +49,7 @@ cdef extern from "loops/loops.h" nogil:
         const float* c32
         int narrow
         int stream
+        int near
     ctypedef struct Loops:
         size_t itemsize
         double (*value)(const void* x) noexcept nogil

@@ -82,6 +82,7 @@ cdef enum:
     WAVE_BYTES = 8388608  # of x between two barriers, where channels are cut into pieces
     SHORT_RUN = 2048  # bytes: shorter runs are taken together
     STREAM_BYTES = 8388608  # of a result
+    NEAR_BYTES = 4194304  # of x: with the result it stays in cache
     ROWS_BYTES = 16384  # of short rows that go through the loops together: with the result, an L1 cache
     SCRATCH = 2048  # float64 values that a call keeps on the stack
 
@@ -139,7 +140,7 @@ cdef enum:
 cdef inline double first_shift(
     const Loops* f, Array x, Py_ssize_t first, Py_ssize_t n, Py_ssize_t stride, Py_ssize_t size
 ) noexcept nogil:
-    # The shift to begin with, in an array of `size` values: after a look at four of its own n, which are `stride` apart.
+    # The shift to begin with, in an array of `size` values: after a look at four of its own n, that are `stride` apart.
     cdef double v, low, high
     cdef Py_ssize_t i
     if f.itemsize < 8 and size * <Py_ssize_t>f.itemsize < SAMPLED:

@@ -27,9 +27,9 @@ from .layernorm import RMSNorm as RMSNorm
 from .linear import Linear as Linear
 from .loss import CrossEntropyLoss as CrossEntropyLoss
 from .loss import Loss as Loss
-from .loss import MSELoss as MSELoss
 from .mlp import MLP as MLP
 from .module import HookHandle as HookHandle
 from .module import LoadResult as LoadResult
 from .module import Module as Module
 from .module import Parameter as Parameter
+from .mse import MSELoss as MSELoss

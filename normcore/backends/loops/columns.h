@@ -229,12 +229,13 @@ static void NAME(parameter_gradients)(
 #undef MOST
 #endif
 
-/* Rows are written four at a time for one load of the columns' numbers: in place, or through a stage as in WRITE_RUNS. */
-#define WRITE_ROWS(OUT, STREAM, SOME)                                                                                   \
+/* Rows are written in place, or through a stage as in WRITE_RUNS. Near, in cache, four at a time for one load of the columns'
+   numbers: 0.07 ns a value for 0.11. Far, one after another: four streams of stores at once took 0.5 for 0.25. */
+#define WRITE_ROWS(OUT, NEAR, STREAM, SOME)                                                                                   \
     T stage[4 * STAGED];                                                                                                \
-    const int stream = (STREAM);                                                                                        \
+    const int near = (NEAR), stream = (STREAM);                                                                         \
     for (ptrdiff_t r = 0, some; r < rows; r += some) {                                                                  \
-        some = rows - r < 4 ? 1 : 4;                                                                                    \
+        some = near && rows - r >= 4 ? 4 : 1;                                                                                             \
         T *out = (OUT) + r * n;                                                                                         \
         for (ptrdiff_t c = 0, m; c < n; c += m) {                                                                       \
             const ptrdiff_t at = r * n + c, room = STAGED - (ptrdiff_t)((uintptr_t)(out + c) % 64 / sizeof(T));         \
@@ -322,7 +323,7 @@ static void NAME(column_normalize)(const void *x_, ptrdiff_t rows, ptrdiff_t n, 
         WRITE_RUNS(y, to->stream, NAME(activated_columns)(x + at, m, to, i, target))
     } else {
 #define SOME(some) NAME(column_affine_rows)(x + at, n, m, to, c, target, apart, some)
-        WRITE_ROWS(y, to->stream, SOME)
+        WRITE_ROWS(y, to->near, to->stream, SOME)
 #undef SOME
     }
 }
@@ -401,7 +402,7 @@ static void NAME(column_input_gradient)(
     const T *dy = (const T *)dy_, *x = (const T *)x_;
     T *dx = (T *)dx_;
 #define SOME(some) NAME(column_slope_rows)(dy + at, x + at, n, m, by, c, target, apart, some)
-    WRITE_ROWS(dx, by->stream, SOME)
+    WRITE_ROWS(dx, by->near, by->stream, SOME)
 #undef SOME
 }
 

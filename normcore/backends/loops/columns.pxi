@@ -217,9 +217,13 @@ cdef inline Scratch scratch_of(const Columns* w, double* on_stack) noexcept nogi
     return s
 
 
+cdef inline bint is_near(Array x) noexcept nogil:
+    return x.size * x.itemsize <= NEAR_BYTES
+
+
 cdef void column_affine(
     const double* mean, const double* rstd, const double* weight, const double* bias, const Columns* w, Scratch* s,
-    int activation, bint stream, ColumnAffine* to
+    int activation, bint stream, bint near, ColumnAffine* to
 ) noexcept nogil:
     cdef Py_ssize_t c
     to.narrow = True
@@ -236,7 +240,7 @@ cdef void column_affine(
     narrowed(s.b, w.width, s.b32)
     to.mean, to.scale, to.bias = s.centre, s.a, s.b
     to.mean32, to.rest32, to.scale32, to.bias32 = s.centre32, s.rest32, s.a32, s.b32
-    to.activation, to.stream = activation, stream
+    to.activation, to.stream, to.near = activation, stream, near
 
 
 cdef void column_moments_of(
@@ -271,7 +275,7 @@ cdef void channels_forward_columns(const Loops* f, const Forward* o, const Colum
         column_moments_of(f, o, w, &s, num_threads)
     if o.y.data != NULL:
         finish_rstd(o.var, w.channels, o.eps, o.rstd)
-        column_affine(o.mean, o.rstd, o.weight, o.bias, w, &s, o.activation, o.stream, &write.to)
+        column_affine(o.mean, o.rstd, o.weight, o.bias, w, &s, o.activation, o.stream, is_near(o.x), &write.to)
         write.kind, write.x, write.z = NORMALIZE, o.x, o.y
         write_columns(f, &write, w, num_threads)
     if s.memory != on_stack:
@@ -313,7 +317,7 @@ cdef void channels_backward_columns(
     cdef double scale
     write.dy, write.x, write.z = o.dy, o.x, o.dx
     if o.activation:
-        column_affine(o.mean, o.rstd, o.weight, o.bias, w, &s, o.activation, False, &write.to)
+        column_affine(o.mean, o.rstd, o.weight, o.bias, w, &s, o.activation, False, is_near(o.x), &write.to)
         write.kind = ACTIVATION_GRADIENT
         write_columns(f, &write, w, num_threads)
         write.dy = o.dx
@@ -341,7 +345,7 @@ cdef void channels_backward_columns(
     write.by.mean, write.by.a, write.by.b, write.by.c = s.centre, s.a, s.b, s.c
     write.by.mean32, write.by.rest32 = s.centre32, s.rest32
     write.by.a32, write.by.b32, write.by.c32 = s.a32, s.b32, s.c32
-    write.by.stream = o.stream
+    write.by.stream, write.by.near = o.stream, is_near(o.x)
     write.kind = INPUT_GRADIENT if o.training else SCALE
     write_columns(f, &write, w, num_threads)
     if s.memory != on_stack:

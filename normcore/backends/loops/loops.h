@@ -52,12 +52,13 @@ typedef struct {
     const double *mean, *scale, *bias;
     const float *mean32, *rest32, *scale32, *bias32; /* mean = mean32 + rest32 */
     int activation, narrow, stream;
+    int near; /* all arrays stay in cache */
 } ColumnAffine;
 
 typedef struct {
     const double *mean, *a, *b, *c;
     const float *mean32, *rest32, *a32, *b32, *c32;
-    int narrow, stream;
+    int narrow, stream, near;
 } ColumnSlope;
 
 typedef struct {

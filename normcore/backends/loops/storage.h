@@ -54,6 +54,10 @@ INLINE WIDE NAME(load)(const T *p) {
     float values[COUNT];
     for (int i = 0; i < COUNT; i++) values[i] = NAME(get)(p + i);
     memcpy(&v, values, sizeof v);
+#elif STORAGE == 17 && REGISTER == 64
+    v = (WIDE)_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p)), 16);
+#elif STORAGE == 17 && REGISTER == 32
+    v = (WIDE)_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p)), 16);
 #elif STORAGE == 17
     wide_halves halves;
     memcpy(&halves, p, sizeof halves);
@@ -73,6 +77,21 @@ INLINE void NAME(store)(T *p, WIDE v) {
     float values[COUNT];
     memcpy(values, &v, sizeof v);
     for (int i = 0; i < COUNT; i++) NAME(put)(p + i, values[i]);
+#elif STORAGE == 17 && REGISTER == 64
+    const __m512i bits = (__m512i)v, high = _mm512_srli_epi32(bits, 16);
+    const __m512i odd = _mm512_and_si512(high, _mm512_set1_epi32(1));
+    const __m512i up = _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7FFF)), odd);
+    const __mmask16 nan = _mm512_cmp_ps_mask((__m512)v, (__m512)v, _CMP_UNORD_Q);
+    const __m512i rounded = _mm512_mask_or_epi32(_mm512_srli_epi32(up, 16), nan, high, _mm512_set1_epi32(0x40));
+    _mm256_storeu_si256((__m256i *)p, _mm512_cvtepi32_epi16(rounded));
+#elif STORAGE == 17 && REGISTER == 32
+    const __m256i bits = (__m256i)v, high = _mm256_srli_epi32(bits, 16);
+    const __m256i odd = _mm256_and_si256(high, _mm256_set1_epi32(1));
+    const __m256i up = _mm256_srli_epi32(_mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7FFF)), odd), 16);
+    const __m256i nan = (__m256i)_mm256_cmp_ps((__m256)v, (__m256)v, _CMP_UNORD_Q);
+    const __m256i rounded = _mm256_blendv_epi8(up, _mm256_or_si256(high, _mm256_set1_epi32(0x40)), nan);
+    const __m128i low = _mm256_castsi256_si128(rounded);
+    _mm_storeu_si128((__m128i *)p, _mm_packus_epi32(low, _mm256_extracti128_si256(rounded, 1)));
 #elif STORAGE == 17
     const wide_words bits = (wide_words)v, nan = (wide_words)(v != v);
     const wide_words rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16;
@@ -161,6 +180,9 @@ INLINE doubles NAME(load_doubles)(const T *p) {
     return v;
 #elif STORAGE == 16 && WIDTH == 4
     return (doubles)_mm256_cvtps_pd(_mm_cvtph_ps(_mm_loadl_epi64((const __m128i *)p)));
+#elif STORAGE == 17 && WIDTH == 4
+    const __m128i words = _mm_cvtepu16_epi32(_mm_loadl_epi64((const __m128i *)p));
+    return (doubles)_mm256_cvtps_pd(_mm_castsi128_ps(_mm_slli_epi32(words, 16)));
 #elif STORAGE == 32 && WIDTH == 4
     return (doubles)_mm256_cvtps_pd(_mm_loadu_ps(p));
 #else
