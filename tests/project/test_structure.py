@@ -35,9 +35,12 @@ BELOW = {
     "functional": {"_lane", "_dispatch", "_planners", "_context"},
     "_config": {"_dispatch", "_threads", "backends", "_version"},
     "data": set(),
+    "moments": {"functional"},
     "nn": {"functional"},
     "optim": {"nn"},
-    "training": {"nn", "optim", "_dispatch"},  # for asked_for(): a wrong NORMCORE_BACKEND is no fault of the data
+    # data for the cut into training and validation rows; _dispatch for asked_for(): a wrong NORMCORE_BACKEND is no
+    # fault of the data
+    "training": {"nn", "optim", "data", "moments", "functional", "_dispatch"},
     "studies": {"training", "optim", "nn", "functional", "data", "_config", "_version"},
     "_bench": {"functional", "_config", "_threads"},
     "cli": {"studies", "_bench", "_config", "_dispatch", "_threads", "_version"},
@@ -47,7 +50,8 @@ RUNTIME = {"numpy"}
 OPTIONAL = {
     "numba": {"backends"},
     "tqdm": {"training", "studies"},
-    "matplotlib": {"studies"},
+    "matplotlib": {"training", "studies"},
+    "safetensors": {"training"},
     "threadpoolctl": {"studies"},
 }
 
