@@ -46,6 +46,13 @@ def as_int(value: Any, name: str, owner: str) -> int:
         raise TypeError(f"{owner}: {name} must be an int, got {value!r}.") from None
 
 
+def as_choice(value: Any, name: str, owner: str, choices: tuple[str, ...]) -> str:
+    """`value` if it is one of the names in `choices`."""
+    if not isinstance(value, str) or value not in choices:
+        raise ValueError(f"{owner}: {name} must be one of {', '.join(map(repr, choices))}, got {value!r}.")
+    return value
+
+
 def check_fits_memory(owner: str, **sizes: int) -> None:
     """An array of these sizes must be one that NumPy can describe; whether there is the memory is seen later."""
     if math.prod(sizes.values()) * 8 > sys.maxsize:

@@ -1,18 +1,42 @@
-"""Elementwise activations. Each keeps its output, from which the derivative is cheapest."""
+"""Activations, elementwise. Behind a norm in a `Sequential` the norm's kernel does their work (`_norm.py`).
+
+ReLU, Sigmoid and Tanh keep their output, from which their derivative is cheapest. GELU and SiLU alone are the norm
+kernel too, as an inference with mean 0 and variance 1.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
-from ._checks import Array, as_input, check_gradient
-from .module import Module
+from normcore.functional import batch_norm_backward, batch_norm_forward
+
+from ._checks import Array, as_choice, as_input, as_number, check_gradient, check_gradient_like
+from ._norm import Activation
 
 
-class ReLU(Module):
+class _InPlace(Activation):
+    """What the activations share that have PyTorch's `inplace`."""
+
+    def __init__(self, inplace: bool = False) -> None:
+        self.inplace = bool(inplace)
+
+    def extra_repr(self) -> str:
+        """The constructor's arguments."""
+        return "inplace=True" if self.inplace else ""
+
+
+class ReLU(_InPlace):
     """Rectifier, `y = max(x, 0)`, for floating-point x of any shape; `dx = 0` where y is 0, else dy.
 
     A NaN in x stays one, and an infinite dy behind a zero is cut off like any other.
+
+    Parameters
+    ----------
+    inplace : bool
+        Taken for the sake of PyTorch's models and without effect: x may be what another layer keeps for its backward.
     """
+
+    _fused_name = "relu"
 
     def forward(self, x: Array) -> Array:
         """Return `max(x, 0)`."""
@@ -28,8 +52,50 @@ class ReLU(Module):
         return dx
 
 
-class Sigmoid(Module):
+class LeakyReLU(_InPlace):
+    """Leaky rectifier, `y = x` where x > 0, else `negative_slope * x`, for floating-point x of any shape.
+
+    Parameters
+    ----------
+    negative_slope : float
+        Not negative.
+    inplace : bool
+        Taken for the sake of PyTorch's models and without effect.
+    """
+
+    def __init__(self, negative_slope: float = 0.01, inplace: bool = False) -> None:
+        super().__init__(inplace)
+        self.negative_slope = as_number(negative_slope, "negative_slope", "LeakyReLU", "[0, inf)")
+
+    @property
+    def fused_name(self) -> str | None:
+        """Its name in the norm functions, which know the default slope alone."""
+        return "leaky_relu" if self.negative_slope == 0.01 else None
+
+    def forward(self, x: Array) -> Array:
+        """Return x, its negative values multiplied by the slope."""
+        self._saved = x = as_input(x, "LeakyReLU")
+        y: Array = np.multiply(x, self.negative_slope, out=np.empty_like(x))
+        np.copyto(y, x, where=x > 0)
+        return y
+
+    def backward(self, dy: Array) -> Array:
+        """Return dx."""
+        x = self._recall()
+        check_gradient(dy, x, "LeakyReLU")
+        dx: Array = np.multiply(dy, self.negative_slope, out=np.empty_like(dy))
+        np.copyto(dx, dy, where=x > 0)
+        return dx
+
+    def extra_repr(self) -> str:
+        """The constructor's arguments."""
+        return f"negative_slope={self.negative_slope}" + (", inplace=True" if self.inplace else "")
+
+
+class Sigmoid(Activation):
     """Logistic function, `y = 1 / (1 + exp(-x))`, for floating-point x of any shape; `dx = dy * y * (1 - y)`."""
+
+    _fused_name = "sigmoid"
 
     def forward(self, x: Array) -> Array:
         """Return `1 / (1 + exp(-x))`."""
@@ -55,8 +121,10 @@ class Sigmoid(Module):
         return dx
 
 
-class Tanh(Module):
+class Tanh(Activation):
     """Hyperbolic tangent, `y = tanh(x)`, for floating-point x of any shape; `dx = dy * (1 - y**2)`."""
+
+    _fused_name = "tanh"
 
     def forward(self, x: Array) -> Array:
         """Return `tanh(x)`."""
@@ -72,3 +140,69 @@ class Tanh(Module):
         np.subtract(1, dx, out=dx)
         dx *= dy
         return dx
+
+
+# A norm's inference with these changes nothing: (x - 0) / sqrt(1 + eps) is x, because eps is far below an ulp of 1.
+_MEAN, _VAR, _EPS = np.zeros(1), np.ones(1), 1e-300
+
+
+class _KernelActivation(Activation):
+    """What the activations share whose derivative needs x: the norm kernel alone, on x as one channel."""
+
+    def forward(self, x: Array) -> Array:
+        """Return the activation of x."""
+        x = as_input(x, type(self).__name__)
+        y, ctx = batch_norm_forward(
+            x.reshape(1, 1, -1), running_mean=_MEAN, running_var=_VAR, training=False, eps=_EPS,
+            activation=self.fused_name,
+        )  # fmt: skip
+        self._saved = x.shape, x.dtype, ctx
+        return y.reshape(x.shape)
+
+    def backward(self, dy: Array) -> Array:
+        """Return dx."""
+        shape, dtype, ctx = self._recall()
+        check_gradient_like(dy, shape, dtype, type(self).__name__)
+        dx: Array = batch_norm_backward(dy.reshape(1, 1, -1), ctx)[0].reshape(shape)
+        return dx
+
+
+class GELU(_KernelActivation):
+    """Gaussian error linear unit, `y = x * Phi(x)` with the normal distribution Phi, for floating-point x of any shape.
+
+    Parameters
+    ----------
+    approximate : {"none", "tanh"}
+        "tanh": `y = x * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x**3))) / 2` instead.
+    """
+
+    def __init__(self, approximate: str = "none") -> None:
+        self.approximate = as_choice(approximate, "approximate", "GELU", ("none", "tanh"))
+
+    @property
+    def fused_name(self) -> str:
+        """Its name in the norm functions."""
+        return "gelu" if self.approximate == "none" else "gelu_tanh"
+
+    def extra_repr(self) -> str:
+        """The constructor's arguments."""
+        return f"approximate={self.approximate!r}"
+
+
+class SiLU(_KernelActivation):
+    """Sigmoid linear unit or swish, `y = x / (1 + exp(-x))`, for floating-point x of any shape.
+
+    Parameters
+    ----------
+    inplace : bool
+        Taken for the sake of PyTorch's models and without effect.
+    """
+
+    _fused_name = "silu"
+
+    def __init__(self, inplace: bool = False) -> None:
+        self.inplace = bool(inplace)
+
+    def extra_repr(self) -> str:
+        """The constructor's arguments."""
+        return "inplace=True" if self.inplace else ""

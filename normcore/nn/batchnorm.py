@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from normcore.functional import batch_norm_backward, batch_norm_forward
 
-from ._checks import Array, as_float_dtype, as_input, as_number, as_size, check_fits_memory
-from .module import Module, Parameter
+from ._checks import Array, as_choice, as_float_dtype, as_input, as_number, as_size, check_fits_memory
+from ._norm import Context, Norm
+
+_Self = TypeVar("_Self", bound="_BatchNorm")
 
 
-class _BatchNorm(Module):
+class _BatchNorm(Norm):
     """What all ranks share. A subclass says which ranks it takes."""
 
     buffer_names = ("running_mean", "running_var", "num_batches_tracked")
     _never_negative = ("running_var", "num_batches_tracked")
+    _function = staticmethod(batch_norm_backward)
     _ranks: ClassVar[tuple[int, ...]]
     _layouts: ClassVar[str]
+    frozen: bool = False
 
     def __init__(
         self,
@@ -31,6 +35,8 @@ class _BatchNorm(Module):
         *,
         bias: bool = True,
         dtype: DTypeLike = np.float32,
+        update_stats: bool = True,
+        nonfinite: str = "propagate",
     ) -> None:
         name = type(self).__name__
         self.num_features = as_size(num_features, "num_features", name)
@@ -39,56 +45,131 @@ class _BatchNorm(Module):
         self.momentum = None if momentum is None else as_number(momentum, "momentum", name, "[0, 1]")
         self.affine = bool(affine)
         self.track_running_stats = bool(track_running_stats)
+        self.update_stats = bool(update_stats)
+        self.nonfinite = as_choice(nonfinite, "nonfinite", name, ("propagate", "raise", "skip"))
         dtype = as_float_dtype(dtype, name)
         features = self.num_features
-        self.weight = Parameter(np.ones(features, dtype)) if affine else None
-        self.bias = Parameter(np.zeros(features, dtype)) if affine and bias else None
+        self._make_parameters((features,), dtype, self.affine, bias)
         self.running_mean: Array | None = np.zeros(features, dtype) if track_running_stats else None
         self.running_var: Array | None = np.ones(features, dtype) if track_running_stats else None
         self.num_batches_tracked: Array | None = np.zeros((), np.int64) if track_running_stats else None
 
-    def forward(self, x: Array) -> Array:
-        """Return the normalised x. In training mode, also update the running statistics."""
+    def freeze(self: _Self) -> _Self:
+        """Normalise with the running statistics from now on, never change them, whatever `train()` says; return self.
+
+        Weight and bias go on being trained. `unfreeze` undoes it.
+
+        Raises
+        ------
+        ValueError
+            If there are no running statistics.
+        """
+        if self.running_mean is None:
+            raise ValueError(
+                f"{type(self).__name__}.freeze: there are no running statistics to freeze; "
+                "make the layer with track_running_stats=True."
+            )
+        self.frozen = True
+        return self
+
+    def unfreeze(self: _Self) -> _Self:
+        """Follow `train()` and `eval()` again; return self."""
+        self.frozen = False
+        return self
+
+    def check(self, x: Array) -> Array:
+        """Return x as a plain array of the right rank and channel count, or raise."""
         x = as_input(x, type(self).__name__)
         if x.ndim not in self._ranks or x.shape[1] != self.num_features:
             raise ValueError(
                 f"{type(self).__name__}({self.num_features}): x has shape {x.shape}, but must be {self._layouts} with "
                 f"C={self.num_features}; reshape x or change num_features."
             )
+        return x
+
+    def run(self, x: Array, activation: str | None) -> tuple[Array, Context]:
+        """Normalise x, which is checked, and in training mode update the running statistics."""
+        weight, bias = self._parameters()
         count = self.num_batches_tracked
+        if count is not None and (self.frozen or not self.training):
+            return batch_norm_forward(
+                x, weight, bias, running_mean=self.running_mean, running_var=self.running_var, training=False,
+                eps=self.eps, activation=activation,
+            )  # fmt: skip
+        updates = count is not None and self.training and self.update_stats
+        if updates and self.momentum is not None and self.nonfinite == "propagate":
+            result = batch_norm_forward(
+                x, weight, bias, running_mean=self.running_mean, running_var=self.running_var, training=True,
+                momentum=self.momentum, eps=self.eps, activation=activation,
+            )  # fmt: skip
+        elif updates or (self.nonfinite == "raise" and self.training):
+            # With momentum 1 the running statistics become those of the batch: looked at before they are taken in.
+            mean, var = np.zeros(self.num_features), np.zeros(self.num_features)
+            result = batch_norm_forward(
+                x, weight, bias, running_mean=mean, running_var=var, training=True, momentum=1.0, eps=self.eps,
+                activation=activation,
+            )  # fmt: skip
+            updates = self._is_welcome(mean, var) and updates
+            if updates:
+                self._take_in(mean, var)
+        else:
+            result = batch_norm_forward(x, weight, bias, training=True, eps=self.eps, activation=activation)
+        # After the call, so that a batch which was refused is not counted.
+        if updates and count is not None:
+            count += 1
+        return result
+
+    def repeat(self, ctx: Context) -> tuple[Array, Context]:
+        """Run the forward of a context again without its activation and without touching any statistics."""
+        weight, bias = self._parameters()
+        if ctx.plan.training:
+            return batch_norm_forward(ctx.x, weight, bias, training=True, eps=self.eps)
+        # The running statistics may have moved since; the context has what they were.
+        with np.errstate(all="ignore"):
+            var = np.maximum(1.0 / np.square(ctx.rstd) - self.eps, 0.0)
+        return batch_norm_forward(
+            ctx.x, weight, bias, running_mean=ctx.mean, running_var=var, training=False, eps=self.eps
+        )
+
+    def _is_welcome(self, mean: Array, var: Array) -> bool:
+        """Whether the running statistics may take in those of the batch; raises if that was asked for."""
+        if self.nonfinite == "propagate":
+            return True
+        dtype = mean.dtype if self.running_mean is None else self.running_mean.dtype
+        with np.errstate(over="ignore"):
+            finite = np.isfinite(mean.astype(dtype)) & np.isfinite(var.astype(dtype))
+        if finite.all():
+            return True
+        if self.nonfinite == "raise":
+            wrong = np.flatnonzero(~finite)
+            raise ValueError(
+                f"{type(self).__name__}: x has NaN, infinity or a variance beyond {dtype} in {len(wrong)} of "
+                f"{len(finite)} channels, the first of them {wrong[0]}; clean x, or pass nonfinite='skip' to leave "
+                "such a batch out of the running statistics."
+            )
+        return False
+
+    def _take_in(self, mean: Array, var: Array) -> None:
+        """Move the running statistics towards those of a batch, as the kernels do."""
+        running_mean, running_var, count = self.running_mean, self.running_var, self.num_batches_tracked
+        assert running_mean is not None
+        assert running_var is not None
         momentum = self.momentum
         if momentum is None:
-            momentum = 0.0 if count is None else 1.0 / (int(count) + 1)
-        weight, bias = self.weight, self.bias
-        y, self._saved = batch_norm_forward(
-            x,
-            None if weight is None else weight.data,
-            None if bias is None else bias.data,
-            running_mean=self.running_mean,
-            running_var=self.running_var,
-            training=self.training or count is None,
-            momentum=momentum,
-            eps=self.eps,
-        )
-        # After the call, so that a batch which was refused is not counted.
-        if self.training and count is not None:
-            count += 1
-        return y
-
-    def backward(self, dy: Array) -> Array:
-        """Set the gradients of weight and bias and return dx; in evaluation mode the statistics are constants."""
-        dx, dweight, dbias = batch_norm_backward(dy, self._recall())
-        if self.weight is not None:
-            self.weight.grad = dweight
-        if self.bias is not None:
-            self.bias.grad = dbias
-        return dx
+            momentum = 1.0 / (int(count) + 1) if count is not None else 0.0
+        keep = 1.0 - momentum
+        # Nobody's np.seterr may stop between the two.
+        with np.errstate(all="ignore"):
+            running_mean[...] = keep * running_mean.astype(np.float64) + momentum * mean
+            running_var[...] = keep * running_var.astype(np.float64) + momentum * var
 
     def extra_repr(self) -> str:
-        """The constructor's arguments."""
+        """The constructor's arguments; those that PyTorch does not have, where they are not the defaults."""
+        own: dict[str, Any] = {"update_stats": True, "nonfinite": "propagate", "frozen": False}
+        shown = [f", {name}={getattr(self, name)!r}" for name, default in own.items() if getattr(self, name) != default]
         return (
             f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}, "
-            f"bias={self.bias is not None}, track_running_stats={self.track_running_stats}"
+            f"bias={self.bias is not None}, track_running_stats={self.track_running_stats}{''.join(shown)}"
         )
 
 
@@ -114,13 +195,23 @@ _DOC = """Batch normalisation of x with shape {layouts}, `y = (x - mean) / sqrt(
         With `affine`: False leaves out the bias.
     dtype : dtype
         Of parameters and running statistics.
+    update_stats : bool
+        False: training normalises with the batch's statistics as ever, but the running ones stay as they are. May be
+        set at any time.
+    nonfinite : {{"propagate", "raise", "skip"}}
+        What a training batch does to the running statistics if its own are not finite: it has NaN or infinity, or a
+        variance beyond their dtype. "propagate": as in PyTorch, they become so too, for ever. "raise": ValueError, and
+        nothing has changed. "skip": y is NaN where it must be, but the batch is left out of the running statistics and
+        of num_batches_tracked. Costs no pass over x.
 
     Attributes
     ----------
     weight, bias : Parameter of shape (C,), or None
     running_mean, running_var : ndarray of shape (C,), or None
     num_batches_tracked : 0-d int64 ndarray, or None
-        Batches that went into the running statistics. A batch that was refused is not counted.
+        Batches that went into the running statistics. A batch that was refused or skipped is not counted.
+    frozen : bool
+        True between `freeze()` and `unfreeze()`: running statistics normalise and never change, in training mode too.
 
     Raises
     ------
@@ -145,3 +236,9 @@ class BatchNorm2d(_BatchNorm):
     __doc__ = _DOC.format(layouts="(N, C, H, W)")
     _ranks = (4,)
     _layouts = "(N, C, H, W)"
+
+
+class BatchNorm3d(_BatchNorm):
+    __doc__ = _DOC.format(layouts="(N, C, D, H, W)")
+    _ranks = (5,)
+    _layouts = "(N, C, D, H, W)"

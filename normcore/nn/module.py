@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
@@ -73,6 +73,33 @@ class LoadResult(NamedTuple):
     unexpected_keys: list[str]
 
 
+class HookHandle:
+    """What `register_forward_hook` returns.
+
+    Parameters
+    ----------
+    module : Module
+        The one that has the hook.
+    """
+
+    def __init__(self, module: Module) -> None:
+        self._module = module
+
+    def remove(self) -> None:
+        """Take the hook away. A second time does nothing."""
+        hooks = self._module._forward_hooks
+        if hooks is not None and hooks.pop(self, None) is not None and not hooks:
+            del self._module._forward_hooks
+
+
+def _run_hooks(module: Module, hooks: dict[HookHandle, Any], x: Array, y: Array) -> Array:
+    for hook in tuple(hooks.values()):
+        changed = hook(module, (x,), y)
+        if changed is not None:
+            y = changed
+    return y
+
+
 class Module:
     """A layer, or several: maps an array to an array, and the gradient of its output to the gradient of its input.
 
@@ -93,6 +120,7 @@ class Module:
     _never_negative: ClassVar[tuple[str, ...]] = ()  # of the buffers
     training: bool = True
     _saved: Any = None
+    _forward_hooks: dict[HookHandle, Any] | None = None  # None, not empty: Sequential looks here for each layer
 
     def forward(self, x: Array) -> Array:
         """Return the output for `x` and keep what `backward` needs."""
@@ -106,7 +134,31 @@ class Module:
         raise NotImplementedError(f"{type(self).__name__} has no backward(dy)")
 
     def __call__(self, x: Array) -> Array:
-        return self.forward(x)
+        y = self.forward(x)
+        hooks = self._forward_hooks
+        return y if hooks is None else _run_hooks(self, hooks, x, y)
+
+    def register_forward_hook(self, hook: Callable[[Any, tuple[Array], Array], Array | None]) -> HookHandle:
+        """Call `hook(module, (x,), y)` after every forward; what it returns, if not None, is passed on in place of y.
+
+        For looking, as in PyTorch. A hook that returns something else than y is not part of `backward`.
+
+        Parameters
+        ----------
+        hook : callable
+
+        Returns
+        -------
+        HookHandle
+            Its `remove()` takes the hook away again.
+        """
+        if not callable(hook):
+            raise TypeError(f"{type(self).__name__}: hook must be callable, got {type(hook).__name__}.")
+        if self._forward_hooks is None:
+            self._forward_hooks = {}
+        handle = HookHandle(self)
+        self._forward_hooks[handle] = hook
+        return handle
 
     def _recall(self) -> Any:
         """What the last forward kept."""
@@ -262,8 +314,8 @@ class Module:
     # Plumbing
 
     def __getstate__(self) -> dict[str, Any]:
-        # A pickle or deepcopy keeps the layer, not the last batch that went through it.
-        return {name: value for name, value in vars(self).items() if name != "_saved"}
+        # A pickle or deepcopy keeps the layer, not the last batch that went through it nor who looked at it.
+        return {name: value for name, value in vars(self).items() if name not in ("_saved", "_forward_hooks")}
 
     def extra_repr(self) -> str:
         """The arguments shown between the brackets of `repr`."""
