@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
     from .trainer import Trainer
 
 
-class Rows(NamedTuple):
+@dataclass(frozen=True)
+class Rows:
     """Rows to go through: all of X, or those of `chosen`."""
 
     X: Array
@@ -108,7 +110,7 @@ def cut(rows: Rows, share: float, seed: int) -> tuple[Rows, Rows]:
     y = rows.y
     stratify = y.ndim == 1 and y.dtype.kind in "iub"
     mask = held_out(y, share, np.random.default_rng(seed), stratify)
-    return rows._replace(chosen=np.flatnonzero(~mask)), rows._replace(chosen=np.flatnonzero(mask))
+    return replace(rows, chosen=np.flatnonzero(~mask)), replace(rows, chosen=np.flatnonzero(mask))
 
 
 def weighted(rows: Rows, class_weight: Any, trainer: Trainer) -> Rows:
@@ -125,7 +127,7 @@ def weighted(rows: Rows, class_weight: Any, trainer: Trainer) -> Rows:
     weights[index] *= by_class(class_weight, rows.y[index])
     if not weights[index].any():
         raise ValueError("sample_weight and class_weight leave no row that counts; give some rows a weight.")
-    return rows._replace(weights=weights)
+    return replace(rows, weights=weights)
 
 
 def check_single_row(trainer: Trainer, X: Array) -> None:

@@ -81,7 +81,7 @@ def train(
 ) -> tuple[dict[str, float], float]:
     """Step through the batches of `order`; returns what was seen on the way, and the learning rate of the last step."""
     model, criterion, optimizer, scheduler = trainer.model, trainer.loss, trainer.optimizer, trainer.scheduler
-    X, y, weights, _ = rows
+    X, y, weights = rows.X, rows.y, rows.weights
     dtype, clip_norm = model_dtype(trainer, X), trainer.clip_norm
     if clip_norm is not None:
         from normcore.optim import clip_grad_norm_
@@ -121,7 +121,7 @@ def train(
 
 def evaluate(trainer: Trainer, rows: Rows, batch_size: int) -> dict[str, float]:
     """Loss and metrics in evaluation mode."""
-    X, y, weights, chosen = rows
+    X, y, weights, chosen = rows.X, rows.y, rows.weights, rows.chosen
     dtype = model_dtype(trainer, X)
     totals = _Totals(trainer)
     criterion = trainer.loss
