@@ -121,7 +121,12 @@ class Sequential(Module):
             if activation is not None:
                 saved = activation._saved
                 # Only if the last forward of both was the one they made together.
-                if type(saved) is Skipped and saved.ctx is layer._saved and not is_watched(activation):
+                if (
+                    type(saved) is Skipped
+                    and saved.ctx is layer._saved
+                    and "backward" not in layer.__dict__
+                    and "backward" not in activation.__dict__
+                ):
                     assert isinstance(layer, Norm)
                     dy = layer.backward_fused(dy)
                     continue

@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from . import init
-from ._checks import as_size
-from .activation import ReLU, Sigmoid, Tanh
+from ._checks import as_number, as_size
+from .activation import GELU, LeakyReLU, ReLU, Sigmoid, SiLU, Tanh
 from .batchnorm import BatchNorm1d
 from .container import Sequential
+from .dropout import Dropout
+from .groupnorm import GroupNorm
+from .layernorm import LayerNorm, RMSNorm
 from .linear import Linear
 from .module import Module
 
-_ACTIVATIONS: dict[str, type[Module]] = {"relu": ReLU, "sigmoid": Sigmoid, "tanh": Tanh}
-_NORMS: dict[str, type[BatchNorm1d]] = {"batch": BatchNorm1d}
+_ACTIVATIONS: dict[str, Callable[[], Module]] = {
+    "relu": ReLU,
+    "leaky_relu": LeakyReLU,
+    "sigmoid": Sigmoid,
+    "tanh": Tanh,
+    "gelu": GELU,
+    "gelu_tanh": lambda: GELU("tanh"),
+    "silu": SiLU,
+}
+_NORMS = ("batch", "layer", "rms", "group")
 
 
 class MLP(Sequential):
@@ -27,16 +39,23 @@ class MLP(Sequential):
     ----------
     sizes : sequence of int
         Features in, hidden layers, features out: `[784, 128, 64, 10]` has two hidden layers.
-    activation : {"relu", "sigmoid", "tanh"}
+    activation : {"relu", "leaky_relu", "sigmoid", "tanh", "gelu", "gelu_tanh", "silu"}
         After every hidden layer.
-    norm : {"batch", None}, or a sequence of these with one entry for each hidden layer
-        Between a hidden `Linear` and its activation. The `Linear` keeps its bias.
+    norm : {"batch", "layer", "rms", "group", None}, or a sequence of these with one entry for each hidden layer
+        Between a hidden `Linear` and its activation.
     seed : None, int or numpy.random.Generator
-        For the starting values.
+        For the starting values, and for the masks of dropout.
     dtype : dtype
         Of parameters and input.
     eps, momentum
-        Of the norm layers.
+        Of the norm layers; momentum of batch norm alone.
+    dropout : float
+        The probability of the `Dropout` after each activation; 0 puts none there.
+    bias : bool
+        Whether the hidden `Linear` layers have a bias; the last one always has. Batch norm takes a bias before it away
+        again, so that with `norm="batch"` False is the same network with fewer parameters.
+    num_groups : int, optional
+        Of group norm. When not given, as many as divide the layer, up to 8, with at least 4 features each.
 
     Notes
     -----
@@ -71,6 +90,9 @@ class MLP(Sequential):
         *,
         eps: float = 1e-5,
         momentum: float | None = 0.1,
+        dropout: float = 0.0,
+        bias: bool = True,
+        num_groups: int | None = None,
     ) -> None:
         if isinstance(sizes, str) or not isinstance(sizes, Iterable):
             raise TypeError(f"MLP: sizes must be a sequence of ints, such as [784, 64, 10], got {sizes!r}.")
@@ -88,21 +110,42 @@ class MLP(Sequential):
             )
         for name in norms:
             if name is not None and not (isinstance(name, str) and name in _NORMS):
-                raise ValueError(f"MLP: norm must be 'batch' or None, got {name!r}.")
+                raise ValueError(f"MLP: norm must be one of {', '.join(map(repr, _NORMS))} or None, got {name!r}.")
         if not isinstance(activation, str) or activation not in _ACTIVATIONS:
             raise ValueError(
                 f"MLP: activation must be one of {', '.join(map(repr, _ACTIVATIONS))}, got {activation!r}."
             )
+        dropout = as_number(dropout, "dropout", "MLP", "[0, 1]")
 
         rng = init.as_generator(seed, "seed")
+        # All starting values first: dropout does not change them.
+        linears = [
+            Linear(features_in, features_out, bias or i == hidden, dtype=dtype, rng=rng)
+            for i, (features_in, features_out) in enumerate(pairwise(sizes))
+        ]
         layers: list[Module] = []
-        for features_in, features_out, name in zip(sizes[:-2], sizes[1:-1], norms, strict=True):
-            layers.append(Linear(features_in, features_out, dtype=dtype, rng=rng))
+        for linear, name in zip(linears, norms, strict=False):
+            layers.append(linear)
             if name is not None:
-                layers.append(_NORMS[name](features_out, eps=eps, momentum=momentum, dtype=dtype))
+                layers.append(_norm_layer(name, linear.out_features, eps, momentum, num_groups, dtype))
             layers.append(_ACTIVATIONS[activation]())
-        layers.append(Linear(sizes[-2], sizes[-1], dtype=dtype, rng=rng))
-        super().__init__(*layers)
+            if dropout:
+                layers.append(Dropout(dropout, rng=int(rng.integers(2**63))))
+        super().__init__(*layers, linears[-1])
+
+
+def _norm_layer(
+    name: str, features: int, eps: float, momentum: float | None, num_groups: int | None, dtype: DTypeLike
+) -> Module:
+    if name == "batch":
+        return BatchNorm1d(features, eps=eps, momentum=momentum, dtype=dtype)
+    if name == "layer":
+        return LayerNorm(features, eps=eps, dtype=dtype)
+    if name == "rms":
+        return RMSNorm(features, eps=eps, dtype=dtype)
+    if num_groups is None:
+        num_groups = max([1, *(g for g in range(2, 9) if features % g == 0 and features // g >= 4)])
+    return GroupNorm(num_groups, features, eps=eps, dtype=dtype)
 
 
 def _as_iterable(norm: Any) -> Iterable[str | None]:

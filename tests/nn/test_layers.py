@@ -2,47 +2,33 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import warnings
 
 import numpy as np
 import oracle
 import pytest
+from differences import check_gradients
 from hypothesis import given
 from hypothesis import strategies as st
 from tolerances import tol
 
-from normcore.nn import BatchNorm1d, BatchNorm2d, Flatten, Linear, ReLU, Sequential, Sigmoid, Tanh
-
-
-def check_gradients(model, x, dy):
-    """Every gradient of <model(x), dy> against fourth-order differences. Float64; the mode is the model's."""
-
-    def objective(_):
-        return float(np.vdot(model(x), dy))
-
-    model(x)
-    dx = model.backward(dy)
-    gradients = [(p, p.grad.copy()) for p in model.parameters()]
-    buffers = [(b, b.copy()) for b in model.buffers()]
-
-    def difference(array):
-        # fourth_order_gradient works on a copy: write it into the model's own array
-        own = array.copy()
-
-        def f(values):
-            array[...] = values
-            for buffer, value in buffers:  # statistics that move must not show
-                buffer[...] = value
-            return objective(None)
-
-        result = oracle.fourth_order_gradient(f, own)
-        array[...] = own
-        return result
-
-    np.testing.assert_allclose(dx, difference(x), **tol(x.dtype, kind="fd", scale=np.abs(dx).max()))
-    for p, grad in gradients:
-        np.testing.assert_allclose(grad, difference(p.data), **tol(x.dtype, kind="fd", scale=np.abs(grad).max() + 1))
+from normcore.nn import (
+    GELU,
+    BatchNorm1d,
+    BatchNorm2d,
+    Dropout,
+    Flatten,
+    Identity,
+    LeakyReLU,
+    Linear,
+    ReLU,
+    Sequential,
+    Sigmoid,
+    SiLU,
+    Tanh,
+)
 
 
 class TestLinear:
@@ -187,7 +173,9 @@ class TestLinear:
         ],
     )
     @pytest.mark.parametrize(
-        "layer", [Linear(2, 2), ReLU(), Sigmoid(), Tanh(), Flatten()], ids=lambda m: type(m).__name__
+        "layer",
+        [Linear(2, 2), ReLU(), Sigmoid(), Tanh(), Flatten(), GELU(), SiLU(), LeakyReLU(), Dropout(), Identity()],
+        ids=lambda m: type(m).__name__,
     )
     def test_wrong_gradient_writes_nothing(self, layer, dy, error, message):
         layer(np.ones((4, 2), np.float32))
@@ -197,6 +185,10 @@ class TestLinear:
         assert all(p.grad is None for p in layer.parameters())
 
 
+def logistic(x):
+    return np.where(x > 0, 1 / (1 + np.exp(-np.abs(x))), np.exp(-np.abs(x)) / (1 + np.exp(-np.abs(x))))
+
+
 ACTIVATIONS = {
     ReLU: (lambda x: np.maximum(x, 0), lambda x: (x > 0) * 1.0),
     Sigmoid: (
@@ -204,13 +196,19 @@ ACTIVATIONS = {
         lambda x: np.exp(-np.abs(x)) / (1 + np.exp(-np.abs(x))) ** 2,
     ),
     Tanh: (np.tanh, lambda x: 1 / np.cosh(x) ** 2),
+    LeakyReLU: (lambda x: np.where(x > 0, x, 0.01 * x), lambda x: np.where(x > 0, 1, 0.01)),
+    GELU: (
+        np.vectorize(lambda x: x * math.erfc(-x / math.sqrt(2)) / 2),
+        np.vectorize(lambda x: math.erfc(-x / math.sqrt(2)) / 2 + x * math.exp(-x * x / 2) / math.sqrt(2 * math.pi)),
+    ),
+    SiLU: (lambda x: x * logistic(x), lambda x: logistic(x) * (1 + x * logistic(-x))),
 }
 
 
 @pytest.mark.parametrize("kind", ACTIVATIONS, ids=lambda kind: kind.__name__)
 class TestActivations:
     @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
-    @pytest.mark.parametrize("shape", [(), (7,), (3, 4), (2, 3, 4, 5)])
+    @pytest.mark.parametrize("shape", [(), (7,), (3, 4), (2, 3, 4, 5), (60, 50)])
     def test_formula(self, rng, kind, dtype, shape):
         x = (4 * rng.normal(size=shape)).astype(dtype) if shape else np.asarray(dtype(-1.5))
         dy = rng.normal(size=shape).astype(dtype) if shape else np.asarray(dtype(2))
@@ -220,7 +218,8 @@ class TestActivations:
         dx = layer.backward(dy)
         assert (y.shape, y.dtype, dx.shape, dx.dtype) == (shape, dtype, shape, dtype)
         wide = x.astype(np.float64)
-        np.testing.assert_allclose(y, function(wide), **tol(dtype, scale=1e-3))
+        # the tail of the normal distribution turns an ulp of x into x**2 of its own
+        np.testing.assert_allclose(y, function(wide), **tol(dtype, scale=1 if kind is GELU else 1e-3))
         # the derivative comes from the rounded y: off by an ulp of 1, not of itself
         np.testing.assert_allclose(dx, dy * derivative(wide), **tol(dtype, kind="dx"))
 
@@ -230,7 +229,15 @@ class TestActivations:
             for dtype in (np.float16, np.float32, np.float64):
                 x = np.array([-np.inf, -np.finfo(dtype).max, np.finfo(dtype).max, np.inf, np.nan], dtype)
                 y = kind()(x)
-                ends = {ReLU: [0, 0, np.finfo(dtype).max, np.inf], Sigmoid: [0, 0, 1, 1], Tanh: [-1, -1, 1, 1]}[kind]
+                most = np.finfo(dtype).max
+                ends = {
+                    ReLU: [0, 0, most, np.inf],
+                    Sigmoid: [0, 0, 1, 1],
+                    Tanh: [-1, -1, 1, 1],
+                    LeakyReLU: [-np.inf, np.multiply(-most, 0.01, dtype=dtype), most, np.inf],
+                    GELU: [np.nan, 0, most, np.inf],  # -inf * 0, as in PyTorch
+                    SiLU: [np.nan, 0, most, np.inf],
+                }[kind]
                 np.testing.assert_array_equal(y, [*ends, np.nan])
 
     def test_gradients(self, rng, kind):
@@ -261,6 +268,123 @@ def test_relu_cuts_off_whatever_arrives_behind_a_zero():
     layer = ReLU()
     layer(np.array([-1.0, 0.0, 2.0, np.nan]))
     np.testing.assert_array_equal(layer.backward(np.array([np.inf, np.nan, 3.0, 4.0])), [0, 0, 3, 4])
+
+
+@pytest.mark.parametrize("size", [4, 4096])  # the two ways of ReLU
+def test_relu_is_the_same_for_few_and_many_values(size):
+    layer, x = ReLU(), np.resize(np.array([-1.0, 0.0, 2.0, np.nan]), size)
+    layer(x)
+    for dtype in (np.float16, np.float32, np.float64):
+        layer(x.astype(dtype))
+        dx = layer.backward(np.resize(np.array([np.inf, np.nan, 3.0, 4.0], dtype), size))
+        assert dx.dtype == dtype
+        np.testing.assert_array_equal(dx, np.resize([0, 0, 3, 4], size))
+
+
+@pytest.mark.parametrize("slope", [0.0, 0.01, 0.3, 1.0, 2.5])
+def test_any_slope_of_leaky_relu(slope):
+    layer = LeakyReLU(slope)
+    np.testing.assert_allclose(layer(np.array([-2.0, 0.0, 3.0])), [-2 * slope, 0, 3], rtol=1e-15)
+    np.testing.assert_array_equal(layer.backward(np.array([1.0, 1.0, 1.0])), [slope, slope, 1])
+    assert repr(layer) == f"LeakyReLU(negative_slope={slope})"
+
+
+def test_gelu_by_tanh():
+    x = np.linspace(-4, 4, 41)
+    layer = GELU("tanh")
+    function, derivative = oracle.ACTIVATIONS["gelu_tanh"]
+    np.testing.assert_allclose(layer(x), [function(v) for v in x], rtol=1e-13, atol=1e-16)
+    np.testing.assert_allclose(layer.backward(np.ones(41)), [derivative(v) for v in x], rtol=1e-13, atol=1e-15)
+    layer.approximate = "none"  # takes effect
+    np.testing.assert_array_equal(layer(x), GELU()(x))
+
+
+@pytest.mark.parametrize(
+    ("build", "error", "message"),
+    [
+        (lambda: GELU("erf"), ValueError, "GELU: approximate must be one of 'none', 'tanh', got 'erf'."),
+        (lambda: LeakyReLU(-1), ValueError, "LeakyReLU: negative_slope must be in [0, inf), got -1."),
+        (lambda: Dropout(1.5), ValueError, "Dropout: p must be in [0, 1], got 1.5."),
+        (lambda: Dropout("x"), TypeError, "Dropout: p must be a number, got 'x'."),
+        (lambda: Dropout(rng="x"), TypeError, "rng must be None, an int or a numpy.random.Generator, got str."),
+    ],
+)
+def test_wrong_arguments_of_small_layers(build, error, message):
+    with pytest.raises(error) as caught:
+        build()
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("kind", [ReLU, SiLU, LeakyReLU, Dropout])
+def test_inplace_is_taken_and_leaves_x_alone(kind):
+    layer, x = kind(inplace=True), np.array([-1.0, 2.0])
+    y = layer(x)
+    np.testing.assert_array_equal(x, [-1, 2])
+    assert not np.shares_memory(x, y)
+    assert "inplace=True" in repr(layer)
+
+
+class TestDropout:
+    def test_zeros_and_scaled_values(self, rng):
+        x, dy = rng.normal(size=(2, 200, 100)) + 9
+        layer = Dropout(0.25, rng=1)
+        y, dx = layer(x), layer.backward(dy)
+        kept = y != 0
+        np.testing.assert_allclose(y, np.where(kept, x / 0.75, 0), rtol=1e-15)
+        np.testing.assert_allclose(dx, np.where(kept, dy / 0.75, 0), rtol=1e-15)
+        # 20000 coins: four standard deviations
+        assert abs(kept.mean() - 0.75) < 4 * math.sqrt(0.25 * 0.75 / 20000)
+        assert (layer(x) != y).any()
+
+    def test_evaluation_is_the_identity_and_draws_nothing(self, rng):
+        layer, x = Dropout(0.5, rng=1), rng.normal(size=(4, 5))
+        state = layer.rng.bit_generator.state
+        assert layer.eval()(x) is x
+        assert layer.backward(x) is x
+        assert layer.rng.bit_generator.state == state
+        assert Dropout(0.0)(x) is x
+
+    def test_all_of_it(self):
+        layer = Dropout(1.0)
+        np.testing.assert_array_equal(layer(np.ones(5)), np.zeros(5))
+        np.testing.assert_array_equal(layer.backward(np.ones(5)), np.zeros(5))
+
+    @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+    def test_one_seed_is_one_mask_for_every_dtype(self, dtype):
+        y = Dropout(0.5, rng=7)(np.ones((6, 7), dtype))
+        assert y.dtype == dtype
+        np.testing.assert_array_equal(y, Dropout(0.5, rng=7)(np.ones((6, 7))))
+
+    def test_its_state_brings_the_mask_back(self):
+        layer, x = Dropout(rng=3), np.ones(100)
+        layer(x)
+        state = layer.rng.bit_generator.state
+        y = layer(x)
+        layer.rng.bit_generator.state = state
+        np.testing.assert_array_equal(layer(x), y)
+        assert isinstance(layer.rng, np.random.Generator)
+
+    def test_gradient(self, rng):
+        layer, x = Dropout(0.4, rng=5), rng.normal(size=(4, 5))
+        state = layer.rng.bit_generator.state
+
+        def loss(values):
+            layer.rng.bit_generator.state = state
+            return float(layer(values).sum())
+
+        loss(x)
+        np.testing.assert_allclose(
+            layer.backward(np.ones((4, 5))), oracle.fourth_order_gradient(loss, x), **tol(np.float64, kind="fd")
+        )
+
+
+def test_identity(rng):
+    layer, x = Identity(54, unused=True), rng.normal(size=(2, 3))
+    assert layer(x) is x
+    assert layer.backward(x) is x
+    assert repr(layer) == "Identity()"
+    with pytest.raises(ValueError, match=r"Identity\.backward: dy has shape \(3,\)"):
+        layer.backward(np.ones(3))
 
 
 def test_sigmoid_in_float16_keeps_its_small_values():
@@ -514,3 +638,46 @@ class TestSequential:
             Sequential([relu])
         with pytest.raises(ValueError, match="the same ReLU object is in layers 0 and 2; make one for each place"):
             Sequential(relu, Tanh(), Sequential(relu))
+        model = Sequential(relu)
+        with pytest.raises(ValueError, match="layer 1 holds this very Sequential; make another one"):
+            model.append(model)
+        with pytest.raises(ValueError, match="the same ReLU object is in layers 0 and 1"):
+            model.append(relu)
+        assert tuple(model) == (relu,)
+        for name in ("", "a.b", "forward", 3):
+            with pytest.raises(ValueError, match=r"the name of a layer must be a word .*, got .*; choose another"):
+                Sequential({name: ReLU()})
+
+    def test_names(self):
+        model = Sequential({"fc": Linear(3, 4, rng=0), "act": Tanh(), "out": Linear(4, 2, rng=1)})
+        assert list(model.state_dict()) == ["fc.weight", "fc.bias", "out.weight", "out.bias"]
+        assert model.fc is model[0]
+        assert repr(model).startswith("Sequential(\n  (fc): Linear(")
+        model.load_state_dict(model.state_dict())
+        model[1] = Sigmoid()
+        assert isinstance(model.act, Sigmoid)
+        model.append(Tanh())
+        assert [name for name, _ in model.named_children()] == ["fc", "act", "out", "3"]
+        assert [name for name, _ in model[1:].named_children()] == ["act", "out", "2"]
+        assert copy.deepcopy(model).out.in_features == 4
+        with pytest.raises(AttributeError, match="Sequential has no attribute 'nothing'"):
+            model.nothing  # noqa: B018 - the access is the test
+
+    def test_layers_come_and_go(self, rng):
+        a, b, c, d = layers = ReLU(), Tanh(), Sigmoid(), Linear(3, 3, dtype=np.float64, rng=rng)
+        model = Sequential(a, b)
+        assert model.append(c) is model
+        assert model.insert(0, d) is model
+        assert tuple(model) == (d, a, b, c)
+        assert list(model.state_dict()) == ["0.weight", "0.bias"]
+        model[1] = Tanh()
+        del model[2:]
+        assert model.extend([b, a]) is model
+        assert [type(layer) for layer in model] == [Linear, Tanh, Tanh, ReLU]
+        assert [name for name, _ in model.named_children()] == ["0", "1", "2", "3"]
+        x, dy = rng.normal(size=(2, 5, 3))
+        np.testing.assert_allclose(model(x), np.maximum(np.tanh(np.tanh(layers[3](x))), 0), rtol=1e-15)
+        check_gradients(model, x, dy)
+        with pytest.raises(TypeError, match="layer 4 must be a Module, got the class ReLU; call it"):
+            model.append(ReLU)
+        assert len(model) == 4

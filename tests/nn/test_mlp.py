@@ -5,10 +5,27 @@ from __future__ import annotations
 import numpy as np
 import oracle
 import pytest
+from differences import check_gradients
 from tolerances import tol
 
 import normcore as nc
-from normcore.nn import MLP, BatchNorm1d, CrossEntropyLoss, Linear, MSELoss, ReLU, Sigmoid, Tanh
+from normcore.nn import (
+    GELU,
+    MLP,
+    BatchNorm1d,
+    CrossEntropyLoss,
+    Dropout,
+    GroupNorm,
+    LayerNorm,
+    LeakyReLU,
+    Linear,
+    MSELoss,
+    ReLU,
+    RMSNorm,
+    Sigmoid,
+    SiLU,
+    Tanh,
+)
 
 
 def test_layers():
@@ -96,17 +113,33 @@ def test_forward_is_the_formula(rng):
         ({"sizes": "43"}, TypeError, "MLP: sizes must be a sequence of ints, such as [784, 64, 10], got '43'."),
         ({"sizes": [4, 0, 2]}, ValueError, "MLP: each of sizes must be a positive int, got 0."),
         ({"sizes": [4, 1.5]}, TypeError, "MLP: each of sizes must be a positive int, got 1.5."),
-        ({"norm": "layre"}, ValueError, "MLP: norm must be 'batch' or None, got 'layre'."),
-        ({"norm": [None, 3]}, ValueError, "MLP: norm must be 'batch' or None, got 3."),
+        (
+            {"norm": "layre"},
+            ValueError,
+            "MLP: norm must be one of 'batch', 'layer', 'rms', 'group' or None, got 'layre'.",
+        ),
+        ({"norm": [None, 3]}, ValueError, "MLP: norm must be one of 'batch', 'layer', 'rms', 'group' or None, got 3."),
         ({"norm": True}, TypeError, "MLP: norm must be a name, None or a sequence of these, got True."),
         ({"norm": ["batch"]}, ValueError, "MLP: norm has 1 entries, but there are 2 hidden layers; give one for each."),
-        ({"activation": "swish"}, ValueError, "MLP: activation must be one of 'relu', 'sigmoid', 'tanh', got 'swish'."),
+        (
+            {"activation": "swish"},
+            ValueError,
+            "MLP: activation must be one of 'relu', 'leaky_relu', 'sigmoid', 'tanh', 'gelu', 'gelu_tanh', 'silu', "
+            "got 'swish'.",
+        ),
         (
             {"activation": ["relu"]},
             ValueError,
-            "MLP: activation must be one of 'relu', 'sigmoid', 'tanh', got ['relu'].",
+            "MLP: activation must be one of 'relu', 'leaky_relu', 'sigmoid', 'tanh', 'gelu', 'gelu_tanh', 'silu', "
+            "got ['relu'].",
         ),
         ({"seed": "x"}, TypeError, "seed must be None, an int or a numpy.random.Generator, got str."),
+        ({"dropout": 1.5}, ValueError, "MLP: dropout must be in [0, 1], got 1.5."),
+        (
+            {"norm": "group", "num_groups": 3},
+            ValueError,
+            "GroupNorm: num_groups=3 does not divide num_channels=8; choose a divisor.",
+        ),
         ({"dtype": int}, TypeError, "Linear: dtype must be float32, float64 or float16, got <class 'int'>."),
     ],
 )
@@ -114,3 +147,46 @@ def test_errors(arguments, error, message):
     with pytest.raises(error) as caught:
         MLP(**{"sizes": [4, 8, 8, 2], **arguments})
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("activation", "kind"),
+    [("leaky_relu", LeakyReLU), ("gelu", GELU), ("gelu_tanh", GELU), ("silu", SiLU), ("sigmoid", Sigmoid)],
+)
+@pytest.mark.parametrize(
+    ("norm", "layer"), [("layer", LayerNorm), ("rms", RMSNorm), ("group", GroupNorm), ("batch", BatchNorm1d)]
+)
+def test_every_norm_and_activation(rng, activation, kind, norm, layer):
+    model = MLP([4, 12, 3], activation, norm=norm, eps=1e-3, dtype=np.float64, seed=0)
+    assert [type(m) for m in model] == [Linear, layer, kind, Linear]
+    assert model[1].eps == 1e-3
+    assert kind is not GELU or model[2].approximate == {"gelu": "none", "gelu_tanh": "tanh"}[activation]
+    x = rng.normal(size=(7, 4))
+    y = x
+    for m in model:
+        y = m(y)
+    np.testing.assert_allclose(model(x), y, **tol(np.float64, 12, "dx"))
+    if kind is not LeakyReLU:  # whose kinks are too near to some of these values
+        check_gradients(model, x, rng.normal(size=(7, 3)))
+
+
+def test_dropout_and_bias():
+    plain, model = MLP([4, 8, 6, 3], seed=1), MLP([4, 8, 6, 3], seed=1, dropout=0.3, bias=False)
+    assert [type(m) for m in model] == [Linear, BatchNorm1d, ReLU, Dropout] * 2 + [Linear]
+    assert [m.bias is None for m in model if isinstance(m, Linear)] == [True, True, False]
+    assert model[3].p == 0.3
+    x = np.ones((50, 8), np.float32)
+    assert (model[3](x) != model[7](x)).any()  # each its own chances
+    # dropout does not change the starting values
+    with_dropout = MLP([4, 8, 6, 3], seed=1, dropout=0.3)
+    for (_, p), (_, q) in zip(plain.named_parameters(), with_dropout.named_parameters(), strict=True):
+        np.testing.assert_array_equal(p.data, q.data)
+    twin = MLP([4, 8, 6, 3], seed=1, dropout=0.3)
+    x = np.ones((5, 4), np.float32)
+    np.testing.assert_array_equal(with_dropout(x), twin(x))  # the seed decides the masks too
+
+
+@pytest.mark.parametrize(("width", "groups"), [(64, 8), (12, 3), (10, 2), (8, 2), (7, 1), (4, 1), (36, 6)])
+def test_groups_of_group_norm(width, groups):
+    assert MLP([3, width, 2], norm="group")[1].num_groups == groups
+    assert MLP([3, width, 2], norm="group", num_groups=width)[1].num_groups == width
