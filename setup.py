@@ -25,6 +25,7 @@ DEBUG = os.environ.get("NORMCORE_DEBUG", "") not in ("", "0")
 NO_OPENMP = os.environ.get("NORMCORE_NO_OPENMP", "") not in ("", "0")
 
 LOOPS = "normcore/backends/loops"
+STEPS = "normcore/optim/loops"
 EXTENSIONS = {
     "normcore.backends.cython_kernels": [
         "normcore/backends/cython_kernels.pyx",
@@ -32,6 +33,10 @@ EXTENSIONS = {
     ],
     "normcore._context": ["normcore/_context.py"],  # plain Python that is compiled: the lane makes contexts in C
     "normcore._compiled_lane": ["normcore/_compiled_lane.pyx"],
+    "normcore.optim._fused": [
+        "normcore/optim/_fused.pyx",
+        *(f"{STEPS}/{vectors}.c" for vectors in ("baseline", "avx2", "avx512")),
+    ],
 }
 
 # -ffp-contract=off: a fused multiply-add rounds once where the formula rounds twice: results would depend on the CPU.
@@ -114,8 +119,8 @@ setup(
             Extension(
                 name,
                 sources,
-                include_dirs=["normcore/backends", numpy.get_include()],
-                depends=[*glob(f"{LOOPS}/*.h"), *glob(f"{LOOPS}/*.pxi")],
+                include_dirs=[str(Path(sources[0]).parent), "normcore/backends", numpy.get_include()],
+                depends=[*glob(f"{LOOPS}/*.h"), *glob(f"{LOOPS}/*.pxi"), *glob(f"{STEPS}/*.h")],
                 extra_compile_args=COMPILE_FLAGS,
                 define_macros=[
                     ("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION"),

@@ -9,7 +9,9 @@ import numpy as np
 from normcore.nn import Parameter
 from normcore.nn._checks import Array, as_number
 
-from .optimizer import Optimizer, State
+from . import _compiled
+from ._state import Group, State
+from .optimizer import Optimizer, Params
 
 
 class SGD(Optimizer):
@@ -17,8 +19,8 @@ class SGD(Optimizer):
 
     Parameters
     ----------
-    params : iterable of Parameter
-        `model.parameters()`.
+    params : iterable of Parameter, or of dict
+        `model.parameters()`, or groups of parameters with options of their own: see `Optimizer`.
     lr : float
         Learning rate.
     momentum : float
@@ -52,9 +54,14 @@ class SGD(Optimizer):
     option_names = ("momentum", "dampening", "weight_decay", "nesterov")
     state_names = ("momentum_buffer",)
 
+    momentum: float
+    dampening: float
+    weight_decay: float
+    nesterov: bool
+
     def __init__(
         self,
-        params: Iterable[Parameter],
+        params: Params,
         lr: float = 1e-3,
         momentum: float = 0.0,
         dampening: float = 0.0,
@@ -72,6 +79,15 @@ class SGD(Optimizer):
             )
         super().__init__(params, lr)
 
+    def _step_together(self, group: Group) -> Iterable[Parameter]:
+        fused = _compiled.fused()
+        if fused is None:
+            return super()._step_together(group)
+        return fused.sgd(
+            group["params"], self.state, group["lr"], group["momentum"], group["dampening"], group["weight_decay"],
+            group["nesterov"], _compiled.threads,
+        )  # fmt: skip
+
     def _update(self, data: Array, grad: Array, state: State, a: Array, b: Array) -> None:
         direction = grad
         if self.weight_decay:
@@ -81,7 +97,7 @@ class SGD(Optimizer):
         if self.momentum:
             buf = state.get("momentum_buffer")
             if buf is None:
-                buf = state["momentum_buffer"] = direction.copy()
+                buf = state["momentum_buffer"] = np.array(direction)  # in its order of memory
             else:
                 buf *= self.momentum
                 buf += direction if self.dampening == 0 else np.multiply(direction, 1 - self.dampening, out=b)

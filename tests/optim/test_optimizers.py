@@ -341,7 +341,7 @@ class TestArguments:
             ([], ValueError, "params is empty; pass model.parameters() of a model that has some (an iterator"),
             (nn.ReLU().parameters(), ValueError, "params is empty"),
             ([np.ones(2)], TypeError, "params must hold Parameter objects, got ndarray; pass model.parameters()."),
-            ([{"params": []}], TypeError, "params must hold Parameter objects, got dict; "),
+            ([{"params": []}], ValueError, "params is empty; "),
             ([model.bias, model.bias], ValueError, "params holds the same Parameter twice; pass each one once."),
         ]:  # fmt: skip
             with pytest.raises(error) as caught:

@@ -1,0 +1,104 @@
+"""Clipping of gradients."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from numbers import Real
+
+import numpy as np
+
+from normcore.nn import Module, Parameter
+from normcore.nn._checks import Array, as_number
+
+from . import _compiled
+
+
+def clip_grad_norm_(
+    parameters: Parameter | Iterable[Parameter],
+    max_norm: float,
+    norm_type: float = 2.0,
+    error_if_nonfinite: bool = False,
+) -> float:
+    """Scale all gradients, in place, so that their norm together is at most `max_norm`; return the norm before.
+
+    Call it between `model.backward(...)` and `optimizer.step()`, as `torch.nn.utils.clip_grad_norm_`.
+
+    Parameters
+    ----------
+    parameters : iterable of Parameter, or a Parameter
+        `model.parameters()`. Those without a gradient are passed over.
+    max_norm : float
+        At least 0.
+    norm_type : float
+        Order p of the norm; `inf` for the largest magnitude.
+    error_if_nonfinite : bool
+        Whether a norm that is NaN or infinite is an error. Otherwise gradients are scaled all the same, as in PyTorch:
+        to zero (and NaN where they were infinite) by an infinite norm, to NaN by NaN.
+
+    Returns
+    -------
+    float
+        The norm of all gradients laid end to end, `sum(abs(g)**p)**(1/p)`, accumulated in float64; 0.0 without any.
+
+    Notes
+    -----
+    Gradients are multiplied by `max_norm / (norm + 1e-6)` where that is below 1. The sums are float64 whatever the
+    gradients are: a norm beyond the range of float32 is a number here, and infinite in PyTorch.
+
+    Raises
+    ------
+    RuntimeError
+        If `error_if_nonfinite` and the norm is NaN or infinite. No gradient has been changed then.
+    TypeError, ValueError
+        If an argument is not as above.
+    """
+    if isinstance(parameters, Module) or not isinstance(parameters, (Parameter, Iterable)):
+        raise TypeError(
+            f"clip_grad_norm_: parameters must be an iterable of parameters, got {type(parameters).__name__}; "
+            "pass model.parameters()."
+        )
+    params = [parameters] if isinstance(parameters, Parameter) else list(parameters)
+    for param in params:
+        if not isinstance(param, Parameter):
+            raise TypeError(
+                f"clip_grad_norm_: parameters must hold Parameter objects, got {type(param).__name__}; "
+                "pass model.parameters()."
+            )
+    max_norm = as_number(max_norm, "max_norm", "clip_grad_norm_", "[0, inf)")
+    if not isinstance(norm_type, Real) or not float(norm_type) > 0:
+        raise ValueError(f"clip_grad_norm_: norm_type must be above 0, or inf, got {norm_type!r}.")
+    grads = [param.grad for param in params if param.grad is not None and param.grad.size]
+    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is told by the result
+        total = _norm(grads, float(norm_type))
+        if error_if_nonfinite and not math.isfinite(total):
+            raise RuntimeError(
+                f"clip_grad_norm_: the norm of the gradients is {total}; look for the layer whose gradient is not "
+                "finite, or pass error_if_nonfinite=False to scale by it all the same."
+            )
+        factor = max_norm / (total + 1e-6)
+        if not factor >= 1.0:  # NaN too
+            for grad in grads:
+                grad *= factor
+    return total
+
+
+def _norm(grads: list[Array], p: float) -> float:
+    if not grads:
+        return 0.0
+    if p == math.inf:
+        return float(np.max([np.abs(grad).max() for grad in grads]))
+    if p == 2.0:
+        return math.sqrt(sum(map(_squares, grads)))
+    powers = [np.add.reduce(np.abs(grad, dtype=np.float64) ** p, axis=None) for grad in grads]
+    return float(np.sum(powers) ** (1.0 / p))
+
+
+def _squares(grad: Array) -> float:
+    """The sum of squares in float64."""
+    fused = _compiled.fused()
+    total = None if fused is None else fused.squares(grad)
+    if total is None:
+        flat = grad.ravel(order="K")
+        total = np.einsum("i,i->", flat, flat, dtype=np.float64, casting="same_kind")
+    return float(total)
