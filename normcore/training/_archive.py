@@ -57,8 +57,8 @@ def _from_npz(content: bytes) -> dict[str, Array]:
         raise ValueError("it is damaged") from None
 
 
-def _checksum(arrays: Mapping[str, Array]) -> str:
-    total = 0
+def _checksum(arrays: Mapping[str, Array], text: str) -> str:
+    total = zlib.crc32(text.encode())
     for name in sorted(arrays):
         array = np.ascontiguousarray(arrays[name])
         total = zlib.crc32(array.tobytes(), zlib.crc32(f"{name} {array.dtype} {arrays[name].shape}".encode(), total))
@@ -73,7 +73,7 @@ def _as_safetensors(arrays: Mapping[str, Array], text: str) -> bytes:
             "save_checkpoint: a .safetensors file needs the package safetensors; install it, or use a name in .npz."
         ) from None
     whole = {name: np.ascontiguousarray(array).reshape(array.shape) for name, array in arrays.items()}
-    return bytes(save(whole, {_TEXT: text, "checksum": _checksum(whole)}))
+    return bytes(save(whole, {_TEXT: text, "checksum": _checksum(whole, text)}))
 
 
 def _from_safetensors(content: bytes) -> tuple[dict[str, Array], str]:
@@ -91,6 +91,6 @@ def _from_safetensors(content: bytes) -> tuple[dict[str, Array], str]:
         raise ValueError("it is damaged") from None
     if _TEXT not in about:
         raise ValueError("it is a safetensors file, but no checkpoint")
-    if about.get("checksum") != _checksum(arrays):
+    if about.get("checksum") != _checksum(arrays, about[_TEXT]):
         raise ValueError("it is damaged")
     return arrays, about[_TEXT]

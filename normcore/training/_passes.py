@@ -6,6 +6,7 @@ from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from normcore.nn._checks import Array
+from normcore.optim import clip_grad_norm_
 
 from ._data import as_batch, batch_bounds
 from ._errors import diverged
@@ -83,8 +84,7 @@ def train(
     model, criterion, optimizer, scheduler = trainer.model, trainer.loss, trainer.optimizer, trainer.scheduler
     X, y, weights = rows.X, rows.y, rows.weights
     dtype, clip_norm = model_dtype(trainer, X), trainer.clip_norm
-    if clip_norm is not None:
-        from normcore.optim import clip_grad_norm_
+    params = optimizer.params
     step_schedule = None if scheduler is None or getattr(scheduler, "per_epoch", False) else scheduler.step
     begin = listeners.batch_begin if listeners else []
     end = listeners.batch_end if listeners else []
@@ -106,7 +106,7 @@ def train(
         if not isfinite(loss) and getattr(criterion, "total_weight", None) != 0:
             raise diverged("loss", loss, epoch, batch, optimizer.lr)
         model.backward(criterion.backward())
-        if clip_norm is not None and not isfinite(norm := float(clip_grad_norm_(optimizer.params, clip_norm))):
+        if clip_norm is not None and not isfinite(norm := float(clip_grad_norm_(params, clip_norm))):
             raise diverged("norm of the gradients", norm, epoch, batch, optimizer.lr)
         optimizer.step()
         logs = totals.add(loss, w, output, target, bool(end))

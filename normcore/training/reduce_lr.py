@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class ReduceLROnPlateau(Callback):
     """Multiplies the learning rate by `factor` when a value has not become better for some epochs, as in Keras.
 
-    Not together with a `scheduler`, which sets rates of its own. The history has the rate of every epoch under "lr".
+    That of each group of the optimiser. Not together with a `scheduler`, which sets rates of its own. The history has the rate of every epoch under "lr".
 
     Parameters
     ----------
@@ -86,7 +86,8 @@ class ReduceLROnPlateau(Callback):
             self._wait += 1
             if self._wait >= self.patience:
                 self._wait, self._cooling = 0, self.cooldown
-                trainer.optimizer.lr = max(trainer.optimizer.lr * self.factor, min(self.min_lr, trainer.optimizer.lr))
+                for group in trainer.optimizer.param_groups:
+                    group["lr"] = max(group["lr"] * self.factor, min(self.min_lr, group["lr"]))
 
     def state_dict(self) -> dict[str, Any]:
         """Return the best value and the counts; the rate itself is the optimiser's."""
