@@ -130,14 +130,14 @@ class TestResuming:
             ]
 
         options = {"batch_size": 16, "validation_data": (X, y)}
-        whole, first, second = trainer(), trainer(), trainer()
-        there, before, after = callbacks(), callbacks(), callbacks()
+        whole = trainer()
+        there, after = callbacks(), callbacks()
         whole.fit(X, y, 30, seed=0, callbacks=there, **options)
         stopped = len(whole.history)
         assert 4 < stopped < 30
         for n in range(2, stopped + 3, 2):  # again and again, into its end and beyond
             second = trainer()
-            if n > 2:
+            if path.exists():
                 second.load_checkpoint(path)
             after = callbacks()
             second.fit(X, y, min(n, 30), seed=0, resume=True, callbacks=[ModelCheckpoint(path), *after], **options)
@@ -145,7 +145,6 @@ class TestResuming:
         assert bits(second) == bits(whole)
         for a, b in zip(there, after, strict=True):
             assert repr(a.state_dict()) == repr(b.state_dict())
-        assert before[0].best_epoch is None
 
     def test_callbacks_without_a_state_begin_anew(self, path):
         first = trainer()
@@ -272,7 +271,7 @@ def refuses(t, path, message):
 class TestRefusals:
     def saved(self, path, make=with_dropout):
         t = make()
-        t.fit(X, y, 2)
+        t.fit(X, y, 2, seed=0)
         t.save_checkpoint(path)
         return path
 
@@ -290,10 +289,11 @@ class TestRefusals:
     @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(st.floats(0, 1, exclude_max=True), st.integers(1, 255))
     def test_a_byte_that_is_another(self, path, place, change):
-        content = bytearray(self.saved(path).read_bytes())
+        intact = self.saved(path).read_bytes()
+        content = bytearray(intact)
         content[int(place * len(content))] ^= change
         path.write_bytes(bytes(content))
-        t = self.target(trainer) if change > 300 else with_dropout()
+        t = with_dropout()
         before = bits(t)
         try:
             t.load_checkpoint(path)
@@ -302,8 +302,10 @@ class TestRefusals:
         else:
             # Some bytes of a zip file say nothing, such as dates.
             other = with_dropout()
-            other.load_checkpoint(self.saved(path))
+            path.write_bytes(intact)
+            other.load_checkpoint(path)
             assert bits(t) == bits(other)
+            assert t.history.to_dict() == other.history.to_dict()
 
     def test_other_files(self, tmp_path):
         t = self.target()
@@ -332,9 +334,8 @@ class TestRefusals:
             arrays = dict(found)
         content = json.loads(arrays.pop("normcore.json").tobytes())
         del content[missing]
-        np.savez(
-            tmp_path / "b.npz", **arrays, **{"normcore.json": np.frombuffer(json.dumps(content).encode(), np.uint8)}
-        )
+        arrays["normcore.json"] = np.frombuffer(json.dumps(content).encode(), np.uint8)
+        np.savez(tmp_path / "b.npz", **arrays)
         refuses(self.target(), tmp_path / "b.npz", "it is damaged")
 
     @pytest.mark.parametrize(
@@ -352,9 +353,7 @@ class TestRefusals:
     def test_another_model_or_optimizer(self, path):
         self.saved(path, trainer)
         wider = MLP([4, 9, 3], seed=0)
-        refuses(
-            Trainer(wider), path, re.escape("MLP.load_state_dict: nothing was loaded; 0.weight: has shape (8, 4), ")
-        )
+        refuses(Trainer(wider), path, re.escape("MLP.load_state_dict: nothing was loaded; 0.weight: has shape (8"))
         deeper = MLP([4, 8, 8, 3], seed=0)
         refuses(Trainer(deeper), path, "missing keys: ")
         model = MLP([4, 8, 3], seed=0)
@@ -377,9 +376,7 @@ class TestRefusals:
                 pass
 
         t = trainer(scheduler=Bare())
-        with pytest.raises(
-            ValueError, match=re.escape("a checkpoint needs a scheduler with state_dict(), but Bare has")
-        ):
+        with pytest.raises(ValueError, match=re.escape("a checkpoint needs a scheduler with state_dict(), but Bare")):
             t.save_checkpoint(path)
         assert not path.exists()
 
@@ -390,9 +387,7 @@ class TestRefusals:
 
         t = trainer()
         t.fit(X, y, callbacks=[Odd()])
-        with pytest.raises(
-            TypeError, match="save_checkpoint: run.callbacks.0.1.model is a object, but a checkpoint keeps"
-        ):
+        with pytest.raises(TypeError, match=r"save_checkpoint: run\.callbacks\.0\.1\.model is a object, but a check"):
             t.save_checkpoint(path)
         assert not path.exists()
 
