@@ -49,7 +49,6 @@ class Trainer:
     Parameters
     ----------
     model : Module
-        Any of `normcore.nn`, such as an `MLP`.
     optimizer : Optimizer, optional
         For the parameters of `model`. `Adam(model.parameters())` when not given.
     loss : "cross_entropy", "mse", "bce_with_logits" or a loss object
