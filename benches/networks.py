@@ -97,7 +97,7 @@ def _our_step(network: Network, model: Any, x: Any, y: Any) -> Callable[[], Any]
 
     def step() -> Any:
         loss = criterion(model(x), y)
-        model.backward(criterion.backward())
+        model.backward_parameters(criterion.backward())  # PyTorch computes no gradient of the input either
         optimizer.step()
         return loss
 

@@ -118,21 +118,24 @@ class Sequential(Module):
     def backward(self, dy: Array) -> Array:
         """Set the gradients of all parameters and return dx."""
         for layer, activation in reversed(self._steps):
-            if activation is not None:
-                saved = activation._saved
-                # Only if the last forward of both was the one they made together.
-                if (
-                    type(saved) is Skipped
-                    and saved.ctx is layer._saved
-                    and "backward" not in layer.__dict__
-                    and "backward" not in activation.__dict__
-                ):
-                    assert isinstance(layer, Norm)
-                    dy = layer.backward_fused(dy)
-                    continue
-                dy = activation.backward(dy)
-            dy = layer.backward(dy)
+            dy = _step_back(layer, activation, dy)
         return dy
+
+    def backward_parameters(self, dy: Array) -> None:
+        """Set the gradients of all parameters; layers in front of the first one that has any are left out."""
+        steps = self._steps
+        first = 0
+        for layer, _ in steps:
+            if next(layer.parameters(), None) is not None:
+                break
+            first += 1
+        for layer, activation in reversed(steps[first + 1 :]):
+            dy = _step_back(layer, activation, dy)
+        for layer, activation in steps[first : first + 1]:
+            if activation is None and "backward" not in layer.__dict__:
+                layer.backward_parameters(dy)
+            else:
+                _step_back(layer, activation, dy)
 
     # As a sequence
 
@@ -186,3 +189,20 @@ class Sequential(Module):
         if name in self._names:
             return self._layers[self._names.index(name)]
         raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+
+
+def _step_back(layer: Module, activation: Activation | None, dy: Array) -> Array:
+    """The gradient of the input of a layer, and of the activation behind it if they are a pair."""
+    if activation is not None:
+        saved = activation._saved
+        # Only if the last forward of both was the one they made together.
+        if (
+            type(saved) is Skipped
+            and saved.ctx is layer._saved
+            and "backward" not in layer.__dict__
+            and "backward" not in activation.__dict__
+        ):
+            assert isinstance(layer, Norm)
+            return layer.backward_fused(dy)
+        dy = activation.backward(dy)
+    return layer.backward(dy)

@@ -27,6 +27,7 @@ class Linear(Module):
     Attributes
     ----------
     weight : Parameter of shape (out_features, in_features)
+        Its `data` is in Fortran's order of memory: the transpose is contiguous.
     bias : Parameter of shape (out_features,), or None
 
     Notes
@@ -58,8 +59,12 @@ class Linear(Module):
         dtype = as_float_dtype(dtype, "Linear")
         rng = init.as_generator(rng)
         bound = init.linear_bound(self.in_features)
-        self.weight = Parameter(init.uniform((self.out_features, self.in_features), bound, rng, dtype))
+        # Fortran's order: its transpose, which both products with x need, then is a plain matrix, and BLAS is up to
+        # twice as fast with small batches.
+        weight = np.asfortranarray(init.uniform((self.out_features, self.in_features), bound, rng, dtype))
+        self.weight = Parameter(weight)
         self.bias = Parameter(init.uniform((self.out_features,), bound, rng, dtype)) if bias else None
+        self._ones = np.ones(0, dtype)
 
     def forward(self, x: Array) -> Array:
         """Return `x @ weight.T + bias`."""
@@ -83,14 +88,26 @@ class Linear(Module):
 
     def backward(self, dy: Array) -> Array:
         """Set the gradients of weight and bias and return dx."""
+        self.backward_parameters(dy)
+        return np.matmul(dy, self.weight.data)  # type: ignore[no-any-return] # NumPy's stubs say Any
+
+    def backward_parameters(self, dy: Array) -> None:
+        """Set the gradients of weight and bias: a third of the work of `backward` less."""
         x = self._recall()
         check_gradient_like(dy, (*x.shape[:-1], self.out_features), x.dtype, "Linear")
-        rows = dy if dy.ndim == 2 else dy.reshape(-1, self.out_features)
-        np.matmul(rows.T, x if x.ndim == 2 else x.reshape(-1, self.in_features), out=self.weight.new_grad())
+        if dy.ndim != 2:
+            dy, x = dy.reshape(-1, self.out_features), x.reshape(-1, self.in_features)
+        dweight = self.weight.new_grad()
+        if dweight.flags.c_contiguous:
+            np.matmul(dy.T, x, out=dweight)
+        else:
+            np.matmul(x.T, dy, out=dweight.T)
         if self.bias is not None:
+            ones = self._ones
+            if len(ones) != len(dy) or ones.dtype != dy.dtype:
+                ones = self._ones = np.ones(len(dy), dy.dtype)
             # A product with ones sums the rows faster than np.add.reduce, and rounds less.
-            np.matmul(np.ones(len(rows), rows.dtype), rows, out=self.bias.new_grad())
-        return np.matmul(dy, self.weight.data)  # type: ignore[no-any-return] # NumPy's stubs say Any
+            np.matmul(ones, dy, out=self.bias.new_grad())
 
     def extra_repr(self) -> str:
         """The constructor's arguments."""

@@ -54,7 +54,8 @@ class Parameter:
         """Make `grad` an array to be overwritten, the same memory in every step, and return it."""
         buffer = self._buffer
         if buffer is None or buffer.shape != self.data.shape or buffer.dtype != self.data.dtype:
-            buffer = self._buffer = np.empty(self.data.shape, self.data.dtype)
+            # In the parameter's order of memory: an optimiser walks through both side by side.
+            buffer = self._buffer = np.empty_like(self.data)
         self.grad = buffer
         return buffer
 
@@ -132,6 +133,13 @@ class Module:
         The `grad` of every parameter is *set*, not added to, so a training loop needs no `zero_grad()`.
         """
         raise NotImplementedError(f"{type(self).__name__} has no backward(dy)")
+
+    def backward_parameters(self, dy: Array) -> None:
+        """Set the gradients of the parameters, as `backward` does, where nobody asks for the gradient of the input.
+
+        The input of a network is data: a training loop saves what its first layer would spend on it.
+        """
+        self.backward(dy)
 
     def __call__(self, x: Array) -> Array:
         y = self.forward(x)

@@ -11,6 +11,6 @@ from .schedule import ExponentialLR as ExponentialLR
 from .schedule import LinearLR as LinearLR
 from .schedule import MultiStepLR as MultiStepLR
 from .schedule import Schedule as Schedule
-from .schedule import SequentialLR as SequentialLR
 from .schedule import StepLR as StepLR
+from .sequence import SequentialLR as SequentialLR
 from .sgd import SGD as SGD

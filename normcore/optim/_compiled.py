@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from normcore import _threads
 from normcore._dispatch import asked_for
+from normcore._threads import about_to_use, threads_for
+
+# Bytes of a step's arrays from which threads pay: 8 million float32 parameters with Adam. Much more than for a norm,
+# because the step's threads end with it (_fused.pyx), and have to be started.
+_PARALLEL_BYTES = 128_000_000
 
 _module: ModuleType | None
 try:
@@ -21,4 +25,4 @@ def fused() -> ModuleType | None:
 
 def threads(nbytes: int) -> int:
     """The number of threads for a step over so many bytes."""
-    return _threads.about_to_use(_threads.threads_for(nbytes))
+    return 1 if nbytes < _PARALLEL_BYTES else about_to_use(threads_for(nbytes))

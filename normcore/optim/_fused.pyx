@@ -51,6 +51,19 @@ cdef extern from "loops/steps.h":
     int STEPS_AVX512
     const Steps* steps_of(int) noexcept nogil
 
+cdef extern from *:
+    """
+    /* Idle threads of OpenMP spin for milliseconds. The step is followed by a matrix product, whose threads (OpenBLAS
+       has its own) need the cores: on two cores a training step took three times as long. So the threads end here. */
+    #if defined(_OPENMP) && (_OPENMP >= 201811 || (defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 9))
+    #include <omp.h>
+    static void end_threads(void) { omp_pause_resource_all(omp_pause_soft); }
+    #else
+    static void end_threads(void) {}
+    #endif
+    """
+    void end_threads() noexcept nogil
+
 cdef enum:
     PIECE = 16384  # values of a task; with gradient and state what an L2 cache holds
 
@@ -214,8 +227,10 @@ def adam(
                 for i in range(n):
                     steps[k].adam(parts.parts[k] + i, &options)
         else:
-            for i in prange(n, nogil=True, schedule="static", num_threads=used):
+            for i in prange(n, nogil=True, schedule="dynamic", num_threads=used):
                 steps[k].adam(parts.parts[k] + i, &options)
+    if used > 1:
+        end_threads()
     return rest
 
 
@@ -263,8 +278,10 @@ def sgd(
                 for i in range(n):
                     steps[k].sgd(parts.parts[k] + i, &options)
         else:
-            for i in prange(n, nogil=True, schedule="static", num_threads=used):
+            for i in prange(n, nogil=True, schedule="dynamic", num_threads=used):
                 steps[k].sgd(parts.parts[k] + i, &options)
+    if used > 1:
+        end_threads()
     return rest
 
 

@@ -80,10 +80,11 @@ class Adam(Optimizer):
         fused = _compiled.fused()
         if fused is None:
             return super()._step_together(group)
-        return fused.adam(
+        rest: list[Parameter] = fused.adam(
             group["params"], self.state, group["lr"], *group["betas"], group["eps"], group["weight_decay"],
             self._decoupled, _compiled.threads,
         )  # fmt: skip
+        return rest
 
     def _update(self, data: Array, grad: Array, state: State, a: Array, b: Array) -> None:
         if not state:

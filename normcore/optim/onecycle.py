@@ -162,14 +162,24 @@ class OneCycleLR(Schedule):
 
 def _phases(steps: int, pct_start: float, three: bool) -> list[dict[str, Any]]:
     """PyTorch's table: until when each phase lasts, and between which values it goes."""
-    up = {"start_lr": "initial_lr", "end_lr": "max_lr", "start_momentum": "max_momentum", "end_momentum": "base_momentum"}
+    up = {
+        "start_lr": "initial_lr",
+        "end_lr": "max_lr",
+        "start_momentum": "max_momentum",
+        "end_momentum": "base_momentum",
+    }
     down = {"start_lr": "max_lr", "end_lr": "min_lr", "start_momentum": "base_momentum", "end_momentum": "max_momentum"}
     if not three:
         return [{"end_step": pct_start * steps - 1, **up}, {"end_step": steps - 1, **down}]
-    out = {"start_lr": "initial_lr", "end_lr": "min_lr", "start_momentum": "max_momentum", "end_momentum": "max_momentum"}
+    out = {
+        "start_lr": "initial_lr",
+        "end_lr": "min_lr",
+        "start_momentum": "max_momentum",
+        "end_momentum": "max_momentum",
+    }
     return [
         {"end_step": pct_start * steps - 1, **up},
-        {"end_step": 2 * pct_start * steps - 2, **{**down, "end_lr": "initial_lr"}},
+        {"end_step": 2 * pct_start * steps - 2, **down, "end_lr": "initial_lr"},
         {"end_step": steps - 1, **out},
     ]
 
@@ -178,7 +188,5 @@ def _each(value: Any, name: str, groups: int, interval: str) -> list[float]:
     """One number for each group."""
     values = list(value) if isinstance(value, (list, tuple)) else [value] * groups
     if len(values) != groups:
-        raise ValueError(
-            f"OneCycleLR: {name} must be one number or {groups}, one for each group, got {shown(value)}."
-        )
+        raise ValueError(f"OneCycleLR: {name} must be one number or {groups}, one for each group, got {shown(value)}.")
     return [as_number(v, name, "OneCycleLR", interval) for v in values]

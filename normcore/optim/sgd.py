@@ -83,10 +83,11 @@ class SGD(Optimizer):
         fused = _compiled.fused()
         if fused is None:
             return super()._step_together(group)
-        return fused.sgd(
+        rest: list[Parameter] = fused.sgd(
             group["params"], self.state, group["lr"], group["momentum"], group["dampening"], group["weight_decay"],
             group["nesterov"], _compiled.threads,
         )  # fmt: skip
+        return rest
 
     def _update(self, data: Array, grad: Array, state: State, a: Array, b: Array) -> None:
         direction = grad

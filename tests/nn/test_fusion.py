@@ -330,8 +330,11 @@ def test_any_composition(names, cuts, modes, seed):
         for model in (flat, nested):
             np.testing.assert_allclose(model(x), y, rtol=1e-8, atol=1e-8)
             np.testing.assert_allclose(model.backward(dy), dx, rtol=1e-7, atol=1e-8 * size)
-            for p, q in zip(model.parameters(), (p for layer in layers for p in layer.parameters()), strict=True):
-                np.testing.assert_allclose(p.grad, q.grad, rtol=1e-7, atol=1e-8 * size)
+            for back in (lambda _: None, model.backward_parameters):  # twice: after backward, and by itself
+                back(dy)
+                for p, q in zip(model.parameters(), (p for layer in layers for p in layer.parameters()), strict=True):
+                    np.testing.assert_allclose(p.grad, q.grad, rtol=1e-7, atol=1e-8 * size)
+                    p.zero_grad()
             state = [value for layer in layers for value in layer.state_dict().values()]
             for a, b in zip(model.state_dict().values(), state, strict=True):
                 np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9)

@@ -220,6 +220,15 @@ class TestCrossEntropyOptions:
         assert criterion(z[keep], t[keep]) == plain(z[keep], t[keep])
         np.testing.assert_array_equal(criterion.backward(), plain.backward())
 
+    def test_classes_then_probabilities(self, rng):
+        """What one call counted does not show in the next."""
+        z, soft = rng.normal(size=(6, 4)), probabilities(rng, (6, 4))
+        criterion = CrossEntropyLoss(weight=self.WEIGHT)
+        fresh = criterion(z, soft)
+        criterion(z, [0, 1, 2, 3, 0, -100])
+        assert criterion(z, soft) == fresh
+        assert criterion.total_weight == 6
+
     def test_when_all_is_ignored_there_is_no_mean(self):
         criterion = CrossEntropyLoss()
         assert math.isnan(criterion(np.zeros((2, 3)), [-100, -100]))

@@ -37,7 +37,7 @@ BELOW = {
     "data": set(),
     "moments": {"functional"},
     "nn": {"functional"},
-    "optim": {"nn"},
+    "optim": {"nn", "_dispatch", "_threads"},  # for the backend asked for, and how many threads
     # data for the cut into training and validation rows; _dispatch for asked_for(): a wrong NORMCORE_BACKEND is no
     # fault of the data
     "training": {"nn", "optim", "data", "moments", "functional", "_dispatch"},
