@@ -105,7 +105,7 @@ def train(
         # A mean over rows of which none counts is NaN, and no divergence.
         if not isfinite(loss) and getattr(criterion, "total_weight", None) != 0:
             raise diverged("loss", loss, epoch, batch, optimizer.lr)
-        model.backward(criterion.backward())
+        model.backward_parameters(criterion.backward())
         if clip_norm is not None and not isfinite(norm := float(clip_grad_norm_(params, clip_norm))):
             raise diverged("norm of the gradients", norm, epoch, batch, optimizer.lr)
         optimizer.step()
