@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from normcore.nn._checks import Array
+from normcore.nn.batchnorm import _BatchNorm
 
 from . import _archive
 from ._random import from_state, layer_generators, state_of
@@ -33,6 +34,7 @@ def save(trainer: Trainer, path: str | os.PathLike[str]) -> None:
         "history": trainer.history.to_dict(),
         "stop_training": bool(trainer.stop_training),
         "layer_generators": {name: state_of(it) for name, it in layer_generators(trainer.model).items()},
+        "frozen": {name: layer.frozen for name, layer in _freezable(trainer)},
         "run": _run_content(trainer),
     }
     if trainer.scheduler is not None:
@@ -42,6 +44,11 @@ def save(trainer: Trainer, path: str | os.PathLike[str]) -> None:
     except TypeError as error:
         raise TypeError(f"save_checkpoint: {error}.") from None
     _archive.write(path, arrays, json.dumps({"format": _FORMAT, **packed}))
+
+
+def _freezable(trainer: Trainer) -> Iterator[tuple[str, _BatchNorm]]:
+    """The layers that a callback may freeze while training: no part of PyTorch's state dict."""
+    return ((name, module) for name, module in trainer.model.named_modules() if isinstance(module, _BatchNorm))
 
 
 def _run_content(trainer: Trainer) -> dict[str, Any] | None:
@@ -74,6 +81,7 @@ def load(trainer: Trainer, path: str | os.PathLike[str]) -> None:
         generators = _check_generators(trainer, content["layer_generators"])
         run = _check_run(content["run"], generators)
         stop_training = bool(content["stop_training"])
+        frozen = {str(name): bool(value) for name, value in content["frozen"].items()}
         _check_class("optimizer", trainer.optimizer, content["optimizer"][0])
         _check_class("scheduler", trainer.scheduler, content["scheduler"][0] if content["scheduler"] else None)
         _load_states(trainer, content)
@@ -82,6 +90,8 @@ def load(trainer: Trainer, path: str | os.PathLike[str]) -> None:
     except ValueError as error:
         message = str(error).rstrip(".")
         raise ValueError(f"load_checkpoint: {os.fspath(path)!r}: {message}; nothing was changed.") from None
+    for name, layer in _freezable(trainer):
+        layer.frozen = frozen.get(name, layer.frozen)
     own = layer_generators(trainer.model)
     for name, generator in generators.items():
         own[name].bit_generator.state = generator.bit_generator.state

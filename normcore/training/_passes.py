@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import isfinite
+from math import isfinite, nan
 from typing import TYPE_CHECKING, Any
 
 from normcore.nn._checks import Array
@@ -14,6 +14,7 @@ from ._fitting import Rows, model_dtype
 from ._listeners import Listeners
 from ._mode import mode
 from ._pooled import PooledMetric
+from ._scheduler import stepped
 
 if TYPE_CHECKING:
     from .trainer import Trainer
@@ -68,7 +69,7 @@ class _Totals:
         values = [total / rows for total in self._sums]
         for i, pooled, state in self._pooled:
             values[i] = float(pooled.value(state))
-        loss = self._loss / self._weight if self._weight else 0.0
+        loss = self._loss / self._weight if self._weight else nan  # no row counted
         return {"loss": loss, **dict(zip(self._names, values, strict=True))}
 
 
@@ -81,11 +82,11 @@ def train(
     listeners: Listeners | None,
 ) -> tuple[dict[str, float], float]:
     """Step through the batches of `order`; returns what was seen on the way, and the learning rate of the last step."""
-    model, criterion, optimizer, scheduler = trainer.model, trainer.loss, trainer.optimizer, trainer.scheduler
+    model, criterion, optimizer = trainer.model, trainer.loss, trainer.optimizer
     X, y, weights = rows.X, rows.y, rows.weights
     dtype, clip_norm = model_dtype(trainer, X), trainer.clip_norm
     params = optimizer.params
-    step_schedule = None if scheduler is None or getattr(scheduler, "per_epoch", False) else scheduler.step
+    schedule = stepped(trainer.scheduler, per_epoch=False)
     begin = listeners.batch_begin if listeners else []
     end = listeners.batch_end if listeners else []
     totals = _Totals(trainer)
@@ -110,13 +111,13 @@ def train(
             raise diverged("norm of the gradients", norm, epoch, batch, optimizer.lr)
         optimizer.step()
         logs = totals.add(loss, w, output, target, bool(end))
-        if step_schedule is not None:
+        if schedule is not None:
             lr = optimizer.lr
-            step_schedule()
+            schedule.step()
         for hook in end:
             hook(trainer, batch, logs)
     # Without a schedule by batches the rate may still be a callback's.
-    return totals.means(sum(stop - start for start, stop in bounds)), optimizer.lr if step_schedule is None else lr
+    return totals.means(sum(stop - start for start, stop in bounds)), optimizer.lr if schedule is None else lr
 
 
 def evaluate(trainer: Trainer, rows: Rows, batch_size: int) -> dict[str, float]:

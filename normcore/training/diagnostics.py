@@ -41,10 +41,10 @@ class Diagnostics(Callback):
 
         - "step", "epoch", "batch" (counted from 0) and "loss";
         - "activations": for each activation layer by name, its "kind" ("ReLU", ...), "pre" (what goes in) and "post"
-          (what comes out), each with "counts" and "edges" of a histogram of the finite values, their "mean" and
-          "std", and "nonfinite", how many were not finite; further "units" and "dead": how many channels there are, and the list
-          of those whose output is the same in every row of the batch, as that of a ReLU which is always 0. No gradient
-          gets through them. (None where the batch has a single row.)
+          (what comes out), each with "counts" and "edges" of a histogram of the finite values, their "mean" and "std",
+          and "nonfinite", how many were not finite; further "units" and "dead": how many channels there are, and the
+          list of those whose output is the same in every row of the batch, as that of a ReLU which is always 0 and
+          through which no gradient gets (None where the batch has a single row);
         - "gradients": for each parameter by name the Euclidean norm of its gradient, after `clip_norm`;
         - "drift": for each batch norm layer with running statistics by name, "mean", the root mean square over channels
           of `(batch mean - running mean) / sqrt(running var + eps)`, and "var", that of

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 class ReduceLROnPlateau(Callback):
     """Multiplies the learning rate by `factor` when a value has not become better for some epochs, as in Keras.
 
-    That of each group of the optimiser. Not together with a `scheduler`, which sets rates of its own. The history has the rate of every epoch under "lr".
+    That of each group of the optimiser. Not together with a `scheduler`, which sets rates of its own. The history has
+    the rate of every epoch under "lr".
 
     Parameters
     ----------

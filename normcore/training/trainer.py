@@ -6,7 +6,6 @@ import os
 import time
 from collections.abc import Iterable
 from contextlib import ExitStack
-from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -26,21 +25,11 @@ from ._listeners import Listeners, check_callbacks
 from ._mode import mode
 from ._random import seed_layers
 from ._run import Run
+from ._scheduler import Scheduler, check_scheduler, stepped
 from ._weights import ClassWeight
 from .callback import Callback
 from .history import History
 from .progress import Progress
-
-
-class Scheduler(Protocol):
-    """What the trainer needs of a learning-rate schedule: `step()` is called after each step of the optimiser.
-
-    With a true attribute `per_epoch` it is called after each epoch instead. Checkpoints need `state_dict()` and
-    `load_state_dict(d)`.
-    """
-
-    def step(self) -> Any:
-        """Set the optimiser's next learning rate."""
 
 
 class Trainer:
@@ -112,8 +101,6 @@ class Trainer:
             raise ValueError(
                 "Trainer: optimizer has parameters that are not in model; make it from this model's parameters()."
             )
-        if scheduler is not None and (isinstance(scheduler, type) or not callable(getattr(scheduler, "step", None))):
-            raise TypeError(f"Trainer: scheduler must be an object with step(), got {kind(scheduler)}.")
         self.model = model
         self.optimizer = optimizer
         self.loss = resolve_loss(loss)
@@ -121,7 +108,7 @@ class Trainer:
         if metrics is None and (binary or isinstance(self.loss, CrossEntropyLoss)):
             metrics = "accuracy"
         self.metrics = _metrics.resolve(metrics, binary)
-        self.scheduler = scheduler
+        self.scheduler = check_scheduler(scheduler)
         self.clip_norm = None if clip_norm is None else as_number(clip_norm, "clip_norm", "Trainer", "(0, inf)")
         self.history = History()
         self.stop_training = False
@@ -181,7 +168,8 @@ class Trainer:
         resume : bool
             Go on with the training that `load_checkpoint` restored or that was interrupted, up to `epochs` epochs in
             all: the history continues, the order of rows goes on where it was (`seed` is not used), and callbacks get
-            back what they remembered. If there is nothing to go on with, begin. So one script, run again and again,
+            back what they remembered. A training that a callback has ended stays ended, unless `stop_training` is set
+            to False first. If there is nothing to go on with, begin. So one script, run again and again,
             finishes what it began.
 
         Returns
@@ -228,13 +216,14 @@ class Trainer:
         names = ("loss", *self.metrics)
         self.log_names = names + (() if validation is None else tuple(f"val_{name}" for name in names))
         self.log_names += ("lr",) if logs_lr else ()
-        by_epoch = self.scheduler if getattr(self.scheduler, "per_epoch", False) else None
+        by_epoch = stepped(self.scheduler, per_epoch=True)
         listeners, states = Listeners(heard), run.states()
-        run.listeners = listeners
         self._run = run
         # Leaving the stack runs every on_train_end that is due, whatever ended the training; then the mode is restored.
         with mode(self.model, training=True), ExitStack() as stack:
             listeners.begin(self, stack, states)
+            # Not before: if one refuses to begin, what was remembered is still there for another try.
+            run.listeners = listeners
             stack.callback(history._trim)
             for epoch in range(epochs if before and self.stop_training else done, epochs):
                 started = time.perf_counter()

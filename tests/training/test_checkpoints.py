@@ -155,6 +155,41 @@ class TestResuming:
         second.fit(X, y, 3, resume=True, callbacks=[other])
         assert other.state_dict()["best"] == second.history.history["loss"][-1]
 
+    def test_what_a_callback_froze_stays_frozen(self, path):
+        class Freeze(Callback):
+            def on_epoch_begin(self, trainer, epoch):
+                if epoch == 1:
+                    trainer.model[1].freeze()
+
+        whole, first, second = trainer(), trainer(), trainer()
+        whole.fit(X, y, 4, seed=0, callbacks=[Freeze()])
+        first.fit(X, y, 2, seed=0, callbacks=[Freeze()])
+        first.save_checkpoint(path)
+        second.load_checkpoint(path)
+        second.fit(X, y, 4, resume=True)
+        assert second.model[1].frozen
+        assert bits(second) == bits(whole)
+
+    def test_a_callback_that_refuses_to_begin_loses_nothing(self, path):
+        first, second, stop = trainer(), trainer(), EarlyStopping("loss", patience=99)
+        first.fit(X, y, 2, seed=0, callbacks=[EarlyStopping("loss", patience=99)])
+        first.save_checkpoint(path)
+        second.load_checkpoint(path)
+        with pytest.raises(ValueError, match="monitor is 'val_loss'"):
+            second.fit(X, y, 3, resume=True, callbacks=[EarlyStopping()])
+        second.fit(X, y, 2, resume=True, callbacks=[stop])
+        assert stop.best == min(first.history.history["loss"])
+
+    def test_an_ended_training_stays_ended(self, path):
+        first, second = trainer(), trainer()
+        first.fit(X, y, 9, seed=0, callbacks=[EarlyStopping("loss", patience=1, min_delta=9)])
+        assert len(first.history) == 2
+        first.save_checkpoint(path)
+        second.load_checkpoint(path)
+        assert len(second.fit(X, y, 9, resume=True)) == 2
+        second.stop_training = False
+        assert len(second.fit(X, y, 9, resume=True)) == 9
+
     def test_a_generator_shared_with_a_layer_stays_shared(self, path):
         def make():
             rng = np.random.default_rng(5)
