@@ -24,10 +24,7 @@ def write(path: str | os.PathLike[str], arrays: Mapping[str, Array], text: str) 
     if Path(path).suffix == ".safetensors":
         content = _as_safetensors(arrays, text)
     else:
-        file = io.BytesIO()
-        stored: dict[str, Any] = {**arrays, _TEXT: np.frombuffer(text.encode(), np.uint8)}
-        np.savez(file, **stored)
-        content = file.getvalue()
+        content = _as_npz({**arrays, _TEXT: np.frombuffer(text.encode(), np.uint8)})
     write_atomically(path, content)
 
 
@@ -43,6 +40,21 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Array], str]:
     if Path(path).suffix == ".safetensors":
         return _from_safetensors(content)
     raise ValueError("it is neither an npz nor a .safetensors file, or it is damaged")
+
+
+def _as_npz(arrays: dict[str, Any]) -> bytes:
+    file = io.BytesIO()
+    try:
+        np.savez(file, **arrays)
+    except ValueError as error:
+        # zipfile, made to close an archive that Ctrl-C has cut short, raises this in the place of that.
+        cause: BaseException | None = error
+        while cause is not None:
+            cause = cause.__context__
+            if isinstance(cause, KeyboardInterrupt):
+                raise cause from None
+        raise
+    return file.getvalue()
 
 
 def _from_npz(content: bytes) -> dict[str, Array]:

@@ -21,7 +21,7 @@ def check_scheduler(scheduler: Any) -> Scheduler | None:
     """`scheduler`, if it is one, or None."""
     if scheduler is not None and (isinstance(scheduler, type) or not callable(getattr(scheduler, "step", None))):
         raise TypeError(f"Trainer: scheduler must be an object with step(), got {kind(scheduler)}.")
-    return scheduler  # type: ignore[no-any-return] # has just been looked at
+    return scheduler
 
 
 def stepped(scheduler: Scheduler | None, per_epoch: bool) -> Scheduler | None:

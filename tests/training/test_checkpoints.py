@@ -269,6 +269,23 @@ class TestFile:
         with pytest.raises(FileNotFoundError):
             t.save_checkpoint(path.parent / "nowhere" / "a.npz")
 
+    def test_ctrl_c_while_writing_stays_ctrl_c(self, tmp_path, monkeypatch):
+        def interrupted(*arguments, **options):  # noqa: ARG001 - the signature of what it stands for
+            # What zipfile does when Ctrl-C comes between opening an entry and closing it.
+            try:
+                raise KeyboardInterrupt
+            finally:
+                raise ValueError("Can't close the ZIP file while there is an open writing handle on it.")
+
+        t = trainer()
+        t.save_checkpoint(tmp_path / "a.npz")
+        before = (tmp_path / "a.npz").read_bytes()
+        with monkeypatch.context() as patch:
+            patch.setattr(np, "savez", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                t.save_checkpoint(tmp_path / "a.npz")
+        assert (tmp_path / "a.npz").read_bytes() == before
+
     @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such permissions")
     def test_is_as_readable_as_any_file(self, path):
         trainer().save_checkpoint(path)
