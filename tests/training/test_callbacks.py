@@ -107,6 +107,10 @@ class TestEarlyStopping:
         t = run([9, 8, 7], stop)
         assert len(t.history) == 3
         assert stop.best == 7
+        assert stop.stopped_epoch is None
+        t = run([math.nan], stop)
+        assert stop.best_epoch is None
+        assert (t.model[0].bias.data == 0).all()  # nothing of another training is restored
 
     def test_direction_by_name(self):
         for name, values in (("val_accuracy", [0.1, 0.2, 0.1]), ("loss", [3, 2, 2])):

@@ -23,6 +23,7 @@ from normcore.training import (
     ModelCheckpoint,
     ReduceLROnPlateau,
     Trainer,
+    _archive,
 )
 from normcore.training._tree import pack, unpack
 
@@ -374,6 +375,14 @@ class TestRefusals:
             refuses(t, tmp_path / "d.npz", "it is damaged|it is no checkpoint that this version reads")
         with pytest.raises(FileNotFoundError):
             t.load_checkpoint(tmp_path / "nothing.npz")
+
+    def test_an_entry_that_says_it_is_shorter(self, tmp_path):
+        np.savez(tmp_path / "a.npz", values=np.arange(9.0))
+        content = (tmp_path / "a.npz").read_bytes()
+        assert content.count(b"(9,)") == 1
+        (tmp_path / "a.npz").write_bytes(content.replace(b"(9,)", b"(2,)"))
+        with pytest.raises(ValueError, match="it is damaged"):
+            _archive.read(tmp_path / "a.npz")
 
     def test_other_safetensors(self, tmp_path):
         numpy = pytest.importorskip("safetensors.numpy", reason="safetensors is not installed")

@@ -25,6 +25,7 @@ from normcore.nn import (
 )
 from normcore.optim import SGD, Adam
 from normcore.training import Callback, DivergenceError, Trainer
+from normcore.training._weights import by_class
 
 X, y = data()
 
@@ -193,6 +194,9 @@ class TestWeights:
         one.fit(X[keep], y[keep], seed=0, class_weight="balanced")
         two.fit(X[keep], y[keep], seed=0, sample_weight=(len(keep) / (3 * counts))[y[keep]])
         assert bits(one) == bits(two)
+
+    def test_balanced_has_a_mean_of_one(self):
+        np.testing.assert_allclose(by_class("balanced", np.array([0, 0, 0, 1])), [2 / 3, 2 / 3, 2 / 3, 2])
 
     def test_balanced_counts_the_rows_that_are_trained_on(self):
         w = np.zeros(60)

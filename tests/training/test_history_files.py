@@ -108,6 +108,20 @@ def test_ctrl_c_while_an_epoch_is_added():
     assert all(len(values) == 1 for values in history.history.values())
 
 
+def test_ctrl_c_while_fit_adds_an_epoch(monkeypatch):
+    def append(self, logs, seconds):  # noqa: ARG001 - the signature of what it stands for
+        self.history.setdefault("loss", []).append(1.0)
+        raise KeyboardInterrupt
+
+    t = trainer()
+    t.fit(X, y)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(History, "append", append)
+        t.fit(X, y, 2, resume=True)
+    assert [len(values) for values in t.history.history.values()] == [1, 1]
+    assert t.fit(X, y, 2, resume=True).epoch == [0, 1]
+
+
 def test_picture():
     pytest.importorskip("matplotlib", reason="matplotlib, for pictures, is not installed")
     history = trainer().fit(X, y, 4, validation_data=(X, y))
