@@ -115,9 +115,10 @@ def test_ctrl_c_while_fit_adds_an_epoch(monkeypatch):
 
     t = trainer()
     t.fit(X, y)
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr(History, "append", append)
-        t.fit(X, y, 2, resume=True)
+        with pytest.raises(KeyboardInterrupt):
+            t.fit(X, y, 2, resume=True)
     assert [len(values) for values in t.history.history.values()] == [1, 1]
     assert t.fit(X, y, 2, resume=True).epoch == [0, 1]
 
