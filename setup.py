@@ -33,6 +33,7 @@ EXTENSIONS = {
     ],
     "normcore._context": ["normcore/_context.py"],  # plain Python that is compiled: the lane makes contexts in C
     "normcore._compiled_lane": ["normcore/_compiled_lane.pyx"],
+    "normcore.nn._softmax": ["normcore/nn/_softmax.pyx"],
     "normcore.optim._fused": [
         "normcore/optim/_fused.pyx",
         *(f"{STEPS}/{vectors}.c" for vectors in ("baseline", "avx2", "avx512")),

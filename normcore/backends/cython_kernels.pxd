@@ -2,10 +2,13 @@
 
 cdef extern from "loops/loops.h" nogil:
     enum: LANES
+    enum: FLOAT_SUMS
+    bint fits_float(double value)
+    bint comfortable(double value)
     ctypedef struct Affine:
-        double mean
-        double scale
-        double bias
+        const double* mean
+        const double* scale
+        const double* bias
         const double* weights
         const double* biases
         const float* weights32
@@ -14,10 +17,10 @@ cdef extern from "loops/loops.h" nogil:
         int narrow
         int stream
     ctypedef struct Slope:
-        double mean
-        double a
-        double b
-        double c
+        const double* mean
+        const double* a
+        const double* b
+        const double* c
         const double* weights
         const float* weights32
         int narrow
@@ -50,24 +53,28 @@ cdef extern from "loops/loops.h" nogil:
         double (*value)(const void* x) noexcept nogil
         void (*moments)(
             const void* x, Py_ssize_t runs, Py_ssize_t n, const double* shift, double* acc) noexcept nogil
-        void (*normalize)(const void* x, Py_ssize_t runs, Py_ssize_t n, const Affine* to, void* y) noexcept nogil
         void (*add_lanes)(const double* acc, Py_ssize_t runs, double* s1, double* s2) noexcept nogil
+        void (*normalize)(const void* x, Py_ssize_t runs, Py_ssize_t n, const Affine* to, void* y) noexcept nogil
         void (*gradients)(
-            const void* dy, const void* x, Py_ssize_t runs, Py_ssize_t n, const double* mean, double* acc
-        ) noexcept nogil
+            const void* dy, const void* x, const float* weights, Py_ssize_t runs, Py_ssize_t n, const double* mean,
+            double* acc) noexcept nogil
+        void (*exact_gradients)(
+            const void* dy, const void* x, const double* weights, Py_ssize_t runs, Py_ssize_t n, const double* mean,
+            double* acc) noexcept nogil
         void (*input_gradient)(
             const void* dy, const void* x, Py_ssize_t runs, Py_ssize_t n, const Slope* by, void* dx) noexcept nogil
-        void (*weighted_gradients)(
-            const void* dy, const void* x, const double* weights, Py_ssize_t n, double mean, double* acc) noexcept nogil
-        void (*scale)(const void* dy, Py_ssize_t n, double a, void* dx) noexcept nogil
+        void (*scale)(const void* dy, Py_ssize_t runs, Py_ssize_t n, const double* a, void* dx) noexcept nogil
         void (*activation_gradient)(
-            const void* dy, const void* x, Py_ssize_t n, const Affine* to, void* dz) noexcept nogil
+            const void* dy, const void* x, Py_ssize_t runs, Py_ssize_t n, const Affine* to, void* dz) noexcept nogil
         void (*column_moments)(
             const void* x, Py_ssize_t rows, Py_ssize_t n, Py_ssize_t stride, const double* shift, double* s1, double* s2
         ) noexcept nogil
         void (*column_normalize)(
             const void* x, Py_ssize_t rows, Py_ssize_t n, const ColumnAffine* to, void* y) noexcept nogil
         void (*column_gradients)(
+            const void* dy, const void* x, Py_ssize_t rows, Py_ssize_t n, Py_ssize_t stride, const float* centre,
+            double* s1, double* s2) noexcept nogil
+        void (*exact_column_gradients)(
             const void* dy, const void* x, Py_ssize_t rows, Py_ssize_t n, Py_ssize_t stride, const double* mean,
             double* s1, double* s2) noexcept nogil
         void (*column_input_gradient)(
@@ -78,6 +85,9 @@ cdef extern from "loops/loops.h" nogil:
             const void* dy, const void* x, Py_ssize_t rows, Py_ssize_t n, const ColumnAffine* to,
             void* dz) noexcept nogil
         void (*parameter_gradients)(
+            const void* dy, const void* x, Py_ssize_t rows, Py_ssize_t n, Py_ssize_t stride, const double* mean,
+            const double* rstd, double* dweight, double* dbias) noexcept nogil
+        void (*exact_parameter_gradients)(
             const void* dy, const void* x, Py_ssize_t rows, Py_ssize_t n, Py_ssize_t stride, const double* mean,
             const double* rstd, double* dweight, double* dbias) noexcept nogil
         void (*stream_end)() noexcept nogil

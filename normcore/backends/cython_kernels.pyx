@@ -82,6 +82,7 @@ cdef enum:
     WAVE_BYTES = 8388608  # of x between two barriers, where channels are cut into pieces
     SHORT_RUN = 2048  # bytes: shorter runs are taken together
     STREAM_BYTES = 8388608  # of a result
+    ROWS_BYTES = 16384  # of short rows that go through the loops together: with the result, an L1 cache
     SCRATCH = 2048  # float64 values that a call keeps on the stack
 
 
@@ -127,29 +128,41 @@ cdef inline void finish_rstd(const double* var, Py_ssize_t n, double eps, double
         rstd[i] = 1.0 / sqrt(var[i] + eps)
 
 
-cdef inline bint comfortable(double value) noexcept nogil:
-    # In the range where float32 arithmetic neither overflows nor loses digits.
-    return value == 0.0 or 1e-30 < fabs(value) < 1e30
+# Which arithmetic sums are taken in. Storage of up to 32 bits may have its statistics summed as it is, without a shift, where
+# the mean is no larger than a few deviations (nothing to speak of cancels then), and the sums of a backward pass in
+# float32, where nothing overflows or vanishes. What turns out otherwise is summed again.
+
+cdef enum:
+    SAMPLED = 65536  # bytes: where summing again would cost more than a look at some values
 
 
-cdef inline Affine affine_of(double mean, double scale, double bias, int activation, bint stream) noexcept nogil:
-    cdef Affine to
-    to.mean, to.scale, to.bias = mean, scale, bias
-    to.weights = to.biases = NULL
-    to.weights32 = to.biases32 = NULL
-    to.activation, to.stream = activation, stream
-    to.narrow = fabs(mean) < 1e30 and comfortable(scale) and fabs(bias) < 1e30
-    return to
+cdef inline double first_shift(
+    const Loops* f, Array x, Py_ssize_t first, Py_ssize_t n, Py_ssize_t stride, Py_ssize_t size
+) noexcept nogil:
+    # The shift to begin with, where it is part of `size` values: after a look at four of its n, which are `stride` apart.
+    cdef double v, low, high
+    cdef Py_ssize_t i
+    if f.itemsize < 8 and size * <Py_ssize_t>f.itemsize < SAMPLED:
+        return 0.0
+    low = high = f.value(at(x, first, 1))
+    for i in range(1, 4 if f.itemsize < 8 else 1):
+        v = f.value(at(x, first + i * (n - 1) // 3 * stride, 1))
+        low, high = min(low, v), max(high, v)
+    return 0.0 if high - low > 0.5 * max(fabs(low), fabs(high)) else finite_or_zero(f.value(at(x, first, 1)))
 
 
-cdef inline Slope slope_of(double mean, double a, double b, double c, bint stream) noexcept nogil:
-    cdef Slope by
-    by.mean, by.a, by.b, by.c = mean, a, b, c
-    by.weights = NULL
-    by.weights32 = NULL
-    by.stream = stream
-    by.narrow = fabs(mean) < 1e30 and comfortable(a) and comfortable(b) and fabs(c) < 1e30
-    return by
+cdef inline bint wants_shift(double shift, double mean, double var) noexcept nogil:
+    return shift == 0.0 and mean * mean > 4.0 * var
+
+
+cdef inline bint is_tame(double mean, double rstd) noexcept nogil:
+    # Whether the sums of a backward pass may be tried in float32.
+    return fits_float(mean) and 1e-10 < rstd < 1e10
+
+
+cdef inline bint is_sound(double s1, double s2) noexcept nogil:
+    # Whether they came out: far from overflow, and not so small that products may have vanished.
+    return s1 == 0.0 and s2 == 0.0 or fabs(s1) < 1e30 and fabs(s2) < 1e30 and max(fabs(s1), fabs(s2)) > 1e-25
 
 
 cdef bint streams(Array to, Array source, Array other) noexcept nogil:
@@ -160,4 +173,5 @@ cdef bint streams(Array to, Array source, Array other) noexcept nogil:
 include "loops/channels.pxi"
 include "loops/columns.pxi"
 include "loops/rows.pxi"
+include "loops/rows_backward.pxi"
 include "loops/interface.pxi"

@@ -10,6 +10,11 @@ from numpy.typing import ArrayLike
 
 from ._checks import Array, as_input, as_int, as_number, as_sample_weight, as_target, as_weights
 
+try:
+    from . import _softmax
+except ImportError:  # nothing is compiled here: NumPy's way below is for everything
+    _softmax = None  # type: ignore[assignment] # as above
+
 _REDUCTIONS = ("mean", "sum", "none")
 # Probabilities may miss 0 and 1 by this much: sums and mixtures of them are rounded, in float16 by about 1e-3.
 _PROBABILITY_SLACK = 1e-3
@@ -131,7 +136,11 @@ class Loss:
 
     def __getstate__(self) -> dict[str, Any]:
         # A pickle or deepcopy keeps the loss, not the last batch that went through it.
-        return {name: value for name, value in vars(self).items() if name not in ("_saved", "_factors", "_counts")}
+        return {
+            name: value
+            for name, value in vars(self).items()
+            if name not in ("_saved", "_factors", "_counts", "_within")
+        }
 
     def extra_repr(self) -> str:
         """The arguments shown between the brackets of `repr`."""
@@ -188,6 +197,8 @@ class CrossEntropyLoss(Loss):
     array([-0.375,  0.125,  0.125,  0.125], dtype=float32)
     """
 
+    _within: Array | None = None  # the last target that was found to hold nothing but classes
+
     def __init__(
         self,
         reduction: str = "mean",
@@ -240,6 +251,7 @@ class CrossEntropyLoss(Loss):
             hint = "pass target.argmax(1) for one-hot rows" if target.shape == shape else "pass one class for each row"
             raise ValueError(f"CrossEntropyLoss: target has shape {target.shape}, but output has {rows} rows; {hint}.")
         found = target.astype(np.intp, copy=False)
+        self._within = None
         # Seen as unsigned, a negative class is huge: one pass finds both ends.
         if rows and np.maximum.reduce(found.view(np.uintp)) >= classes:
             wrong = found[(found != self.ignore_index) & (found.view(np.uintp) >= classes)]
@@ -250,25 +262,33 @@ class CrossEntropyLoss(Loss):
                     f"{classes} columns, for classes 0 to {classes - 1}; number the classes from 0 or widen the last "
                     "layer."
                 )
+        else:
+            self._within = found
         return found
 
     def evaluate(self, output: Array, target: Array) -> Array:
         """Return the cross-entropy of each row."""
+        if _softmax is not None and self.weight is None and not self.label_smoothing and self.ignore_index < 0:
+            done = _softmax.losses(output, target)
+            if done is not None:
+                losses, exp, total = done
+                self._saved = exp, total, target, None, None, output.dtype
+                return losses
         logits = output if output.itemsize >= 4 else output.astype(np.float32)
         z = logits - np.maximum.reduce(logits, axis=1, keepdims=True)
         exp = np.exp(z)
         total = np.add.reduce(exp, axis=1)
         counts, ignored = None, None
         if target.ndim == 1:
-            # An ignore_index that is no class shows as a target beyond the classes, -100 as an unsigned one.
-            if self.ignore_index >= 0 or (len(z) and np.maximum.reduce(target.view(np.uintp)) >= z.shape[1]):
+            # An ignore_index that is no class shows as a target beyond the classes, which check_target looks for.
+            if self.ignore_index >= 0 or target is not self._within:
                 ignored = target == self.ignore_index
                 target = np.where(ignored, 0, target)
             if self.weight is not None or ignored is not None:
                 counts = np.ones(len(z)) if self.weight is None else self.weight[target]
                 if ignored is not None:
                     counts[ignored] = 0.0
-            self._counts = counts
+            self._counts, self._within = counts, None
         if target.ndim == 2 or self.label_smoothing:
             target = self._smooth(target, z)
         if target.ndim == 1:
@@ -297,6 +317,10 @@ class CrossEntropyLoss(Loss):
     def gradient(self, scale: float) -> Array:
         """Return `scale * (softmax(output) * sum(t) - t)`."""
         exp, total, target, counts, ignored, dtype = self._saved
+        if _softmax is not None and counts is None and ignored is None and dtype == exp.dtype:
+            dy = _softmax.gradient(exp, total, target, scale)
+            if dy is not None:
+                return dy
         if target.ndim == 1:
             factor = scale if counts is None else scale * counts
             dy = exp * (factor / total)[:, None]

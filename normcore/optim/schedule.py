@@ -160,10 +160,12 @@ class StepLR(Schedule):
     >>> import normcore as nc
     >>> optimizer = nc.optim.SGD(nc.nn.Linear(2, 1).parameters(), lr=1.0)
     >>> schedule = StepLR(optimizer, step_size=2, gamma=0.5)
+    >>> rates = []
     >>> for _ in range(4):
-    ...     print(optimizer.lr, end=" ")
+    ...     rates.append(optimizer.lr)
     ...     schedule.step()
-    1.0 1.0 0.5 0.5
+    >>> rates
+    [1.0, 1.0, 0.5, 0.5]
     """
 
     state_names = ("step_size", "gamma")

@@ -29,10 +29,12 @@ class SequentialLR(Schedule):
     >>> optimizer = nc.optim.SGD(nc.nn.Linear(2, 1).parameters(), lr=1.0)
     >>> warm_up = LinearLR(optimizer, start_factor=0.25, total_iters=3)
     >>> schedule = SequentialLR(optimizer, [warm_up, CosineAnnealingLR(optimizer, T_max=2)], milestones=[3])
+    >>> rates = []
     >>> for _ in range(6):
-    ...     print(optimizer.lr, end=" ")
+    ...     rates.append(optimizer.lr)
     ...     schedule.step()
-    0.25 0.5 0.75 1.0 0.5 0.0
+    >>> rates
+    [0.25, 0.5, 0.75, 1.0, 0.5, 0.0]
     """
 
     def __init__(self, optimizer: Optimizer, schedulers: Sequence[Schedule], milestones: Sequence[int]) -> None:

@@ -68,7 +68,7 @@ def assert_same(model, twin, x, dy, dtype=np.float64):
 @pytest.mark.usefixtures("backend")
 @EVERY_NORM
 @EVERY_ACTIVATION
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 @pytest.mark.parametrize("training", [True, False])
 def test_results_are_those_of_the_two_layers(rng, build, behind, dtype, training):
     model = pair(build, behind, dtype).train(training)

@@ -229,6 +229,13 @@ class TestCrossEntropyOptions:
         assert criterion(z, soft) == fresh
         assert criterion.total_weight == 6
 
+    def test_a_target_that_was_checked_may_change(self, rng):
+        z, t = rng.normal(size=(3, 4)), np.array([0, 1, 3])
+        criterion = CrossEntropyLoss()
+        criterion.check_target(t, z.shape)
+        t[1] = -100
+        assert criterion(z, t) == CrossEntropyLoss()(z[[0, 2]], t[[0, 2]])
+
     def test_when_all_is_ignored_there_is_no_mean(self):
         criterion = CrossEntropyLoss()
         assert math.isnan(criterion(np.zeros((2, 3)), [-100, -100]))

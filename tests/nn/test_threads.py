@@ -7,6 +7,8 @@ import pytest
 
 import normcore as nc
 from normcore import _threads, nn, optim
+from normcore.nn import _norm
+from normcore.optim import _compiled
 
 
 def trained(build, shape, num_threads):
@@ -44,10 +46,29 @@ CASES = {
 
 
 @pytest.mark.parametrize(("build", "shape"), CASES.values(), ids=CASES)
-def test_bits_of_a_training_run(build, shape):
+def test_bits_of_a_training_run(build, shape, monkeypatch):
+    monkeypatch.setattr(_norm, "THREADED_BYTES", 0)
+    monkeypatch.setattr(_compiled, "_PARALLEL_BYTES", 0)
     hidden = 512 * 512 * 4 if len(shape) == 2 else np.prod(shape) * 4
     assert hidden >= _threads.PARALLEL_BYTES  # or there would be nothing to see
     expected = trained(build, shape, 1)
     for num_threads in (2, 3, 5):
         for name, value in trained(build, shape, num_threads).items():
             np.testing.assert_array_equal(value, expected[name], err_msg=f"{name}, {num_threads} threads")
+
+
+@pytest.mark.parametrize(("rows", "want"), [(100, 2), (1000, 1), (5000, 2)])
+def test_layers_of_a_medium_size_leave_the_cores_to_blas(rows, want, monkeypatch):
+    class Watched(nn.LayerNorm):
+        def run(self, x, activation):
+            seen.append(nc.get_num_threads())
+            return super().run(x, activation)
+
+    seen = []
+    monkeypatch.setattr(_norm, "THREADED_BYTES", 1_000_000)
+    layer, x = Watched(100), np.ones((rows, 100), np.float32)  # below 200 KB a call is serial by itself
+    with nc.threads(2):
+        layer(x)
+        layer.backward(x)
+        assert nc.get_num_threads() == 2
+    assert seen == [want]

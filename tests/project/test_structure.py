@@ -36,7 +36,7 @@ BELOW = {
     "_config": {"_dispatch", "_threads", "backends", "_version"},
     "data": set(),
     "moments": {"functional"},
-    "nn": {"functional"},
+    "nn": {"functional", "_threads"},
     "optim": {"nn", "_dispatch", "_threads"},  # for the backend asked for, and how many threads
     # data for the cut into training and validation rows; _dispatch for asked_for(): a wrong NORMCORE_BACKEND is no
     # fault of the data

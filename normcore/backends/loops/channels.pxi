@@ -77,7 +77,7 @@ cdef void moments_of_piece(
 
 
 cdef void gradients_of_piece(
-    const Loops* f, Array dy, Array x, const Channels* w, Py_ssize_t c0, Py_ssize_t c1, Py_ssize_t p,
+    const Loops* f, Array dy, Array x, const Channels* w, Py_ssize_t c0, Py_ssize_t c1, Py_ssize_t p, bint exact,
     const double* mean, double* s1, double* s2
 ) noexcept nogil:
     # s1 += sum(dy), s2 += sum(dy * (x - mean))
@@ -88,9 +88,14 @@ cdef void gradients_of_piece(
     for n in range(piece.first, piece.last):
         for k from 0 <= k < c1 - c0 by runs:
             first = (n * w.channels + c0 + k) * w.inner + piece.start
-            f.gradients(
-                at(dy, first, runs * piece.size), at(x, first, runs * piece.size), runs, piece.size, &mean[k],
-                &acc[k * 2 * LANES])
+            if exact:
+                f.exact_gradients(
+                    at(dy, first, runs * piece.size), at(x, first, runs * piece.size), NULL, runs, piece.size, &mean[k],
+                    &acc[k * 2 * LANES])
+            else:
+                f.gradients(
+                    at(dy, first, runs * piece.size), at(x, first, runs * piece.size), NULL, runs, piece.size, &mean[k],
+                    &acc[k * 2 * LANES])
     f.add_lanes(acc, c1 - c0, s1, s2)
 
 
@@ -110,33 +115,54 @@ cdef struct Write:
     Array dy
     Array x
     Array z
-    Affine* to
-    Slope* by
+    Affine to
+    Slope by
+
+
+cdef struct Numbers:
+    # Of the channels of a block: the vectors that an Affine or a Slope points to (mean is the caller's).
+    double a[MAX_BLOCK]
+    double b[MAX_BLOCK]
+    double c[MAX_BLOCK]
+
+
+cdef inline Affine affine_from(const Affine* to, Py_ssize_t k) noexcept nogil:
+    cdef Affine moved = to[0]
+    moved.mean, moved.scale, moved.bias = to.mean + k, to.scale + k, to.bias + k
+    return moved
+
+
+cdef inline Slope slope_from(const Slope* by, Py_ssize_t k) noexcept nogil:
+    cdef Slope moved = by[0]
+    moved.mean, moved.a, moved.b, moved.c = by.mean + k, by.a + k, by.b + k, by.c + k
+    return moved
 
 
 cdef void write_piece(
     const Loops* f, const Write* write, const Channels* w, Py_ssize_t c0, Py_ssize_t c1, Piece piece
 ) noexcept nogil:
     # Upwards, even where the last values are the ones still in cache: prefetchers follow ascending addresses.
-    cdef Py_ssize_t n, k, j, first, size = piece.size, runs = runs_of(w, &piece, c1 - c0)
+    cdef Py_ssize_t n, k, first, size = piece.size, runs = runs_of(w, &piece, c1 - c0)
+    cdef Affine to
+    cdef Slope by
     for n in range(piece.first, piece.last):
         for k from 0 <= k < c1 - c0 by runs:
             first = (n * w.channels + c0 + k) * w.inner + piece.start
             if write.kind == NORMALIZE:
-                f.normalize(at(write.x, first, runs * size), runs, size, &write.to[k], at(write.z, first, runs * size))
+                to = affine_from(&write.to, k)
+                f.normalize(at(write.x, first, runs * size), runs, size, &to, at(write.z, first, runs * size))
             elif write.kind == INPUT_GRADIENT:
+                by = slope_from(&write.by, k)
                 f.input_gradient(
-                    at(write.dy, first, runs * size), at(write.x, first, runs * size), runs, size, &write.by[k],
+                    at(write.dy, first, runs * size), at(write.x, first, runs * size), runs, size, &by,
                     at(write.z, first, runs * size))
+            elif write.kind == SCALE:
+                f.scale(at(write.dy, first, runs * size), runs, size, write.by.a + k, at(write.z, first, runs * size))
             else:
-                for j in range(k, k + runs):
-                    if write.kind == SCALE:
-                        f.scale(at(write.dy, first, size), size, write.by[j].a, at(write.z, first, size))
-                    else:
-                        f.activation_gradient(
-                            at(write.dy, first, size), at(write.x, first, size), size, &write.to[j],
-                            at(write.z, first, size))
-                    first += size
+                to = affine_from(&write.to, k)
+                f.activation_gradient(
+                    at(write.dy, first, runs * size), at(write.x, first, runs * size), runs, size, &to,
+                    at(write.z, first, runs * size))
     f.stream_end()
 
 
@@ -154,20 +180,41 @@ cdef void shifts_of(
 ) noexcept nogil:
     cdef Py_ssize_t c
     for c in range(c0, c1):
-        shift[c - c0] = finite_or_zero(f.value(at(x, c * w.inner, 1)))
+        shift[c - c0] = first_shift(f, x, c * w.inner, w.inner, 1, w.outer * w.inner)
 
 
-cdef void affines_of(
-    const Forward* o, const Channels* w, Py_ssize_t c0, Py_ssize_t c1, Affine* to
+cdef bint shift_again(
+    const Loops* f, const Forward* o, const Channels* w, Py_ssize_t c0, Py_ssize_t c1, double* shift
 ) noexcept nogil:
+    # Shifts for the channels whose sums did without and should not have; whether there are any.
     cdef Py_ssize_t c
-    finish_rstd(&o.var[c0], c1 - c0, o.eps, &o.rstd[c0])
+    cdef bint any_ = False
+    if f.itemsize == 8:
+        return False
     for c in range(c0, c1):
-        to[c - c0] = affine_of(o.mean[c], o.rstd[c] * o.weight[c], o.bias[c], o.activation, o.stream)
+        if wants_shift(shift[c - c0], o.mean[c], o.var[c]):
+            shift[c - c0] = finite_or_zero(<float>o.mean[c])
+            any_ = any_ or shift[c - c0] != 0.0
+    return any_
+
+
+cdef Affine affine_of_channels(
+    const double* mean, const double* rstd, const double* weight, const double* bias, Py_ssize_t c0, Py_ssize_t c1,
+    int activation, bint stream, Numbers* numbers
+) noexcept nogil:
+    cdef Affine to
+    cdef Py_ssize_t c
+    for c in range(c0, c1):
+        numbers.a[c - c0] = rstd[c] * weight[c]
+    to.mean, to.scale, to.bias = mean + c0, numbers.a, bias + c0
+    to.weights = to.biases = NULL
+    to.weights32 = to.biases32 = NULL
+    to.activation, to.narrow, to.stream = activation, True, stream
+    return to
 
 
 cdef void forward_block(const Loops* f, const Forward* o, const Channels* w, Py_ssize_t b) noexcept nogil:
-    cdef Affine to[MAX_BLOCK]
+    cdef Numbers numbers
     cdef double shift[MAX_BLOCK]
     cdef double s1[MAX_BLOCK]
     cdef double s2[MAX_BLOCK]
@@ -175,44 +222,60 @@ cdef void forward_block(const Loops* f, const Forward* o, const Channels* w, Py_
     cdef Write write
     if o.training:
         shifts_of(f, o.x, w, c0, c1, shift)
-        memset(s1, 0, sizeof(s1))
-        memset(s2, 0, sizeof(s2))
-        for p in range(w.pieces):
-            moments_of_piece(f, o.x, w, c0, c1, p, shift, s1, s2)
-        finish_moments(shift, s1, s2, c1 - c0, w.count, &o.mean[c0], &o.var[c0])
+        while True:
+            memset(s1, 0, sizeof(s1))
+            memset(s2, 0, sizeof(s2))
+            for p in range(w.pieces):
+                moments_of_piece(f, o.x, w, c0, c1, p, shift, s1, s2)
+            finish_moments(shift, s1, s2, c1 - c0, w.count, &o.mean[c0], &o.var[c0])
+            if not shift_again(f, o, w, c0, c1, shift):
+                break
     if o.y.data == NULL:
         return
-    affines_of(o, w, c0, c1, to)
-    write.kind, write.x, write.z, write.to = NORMALIZE, o.x, o.y, to
+    finish_rstd(&o.var[c0], c1 - c0, o.eps, &o.rstd[c0])
+    write.to = affine_of_channels(o.mean, o.rstd, o.weight, o.bias, c0, c1, o.activation, o.stream, &numbers)
+    write.kind, write.x, write.z = NORMALIZE, o.x, o.y
     write_piece(f, &write, w, c0, c1, whole(w))
+
+
+cdef inline void add_pieces(
+    const double* partial, Py_ssize_t pieces, Py_ssize_t n, double* s1, double* s2
+) noexcept nogil:
+    # In their order; each has n sums s1, then n sums s2.
+    cdef Py_ssize_t p, k
+    for k in range(n):
+        s1[k] = 0.0
+        s2[k] = 0.0
+        for p in range(pieces):
+            s1[k] += partial[2 * n * p + k]
+            s2[k] += partial[2 * n * p + n + k]
 
 
 cdef void forward_pieces(
     const Loops* f, const Forward* o, const Channels* w, Py_ssize_t b, double* partial, int num_threads
 ) noexcept nogil:
     # One block with all threads: few channels, each large.
-    cdef Affine to[MAX_BLOCK]
+    cdef Numbers numbers
     cdef double shift[MAX_BLOCK]
     cdef double s1[MAX_BLOCK]
     cdef double s2[MAX_BLOCK]
-    cdef Py_ssize_t c0 = b * w.block, c1 = min(c0 + w.block, w.channels), n = c1 - c0, p, k
+    cdef Py_ssize_t c0 = b * w.block, c1 = min(c0 + w.block, w.channels), n = c1 - c0, p
     cdef Write write
     if o.training:
         shifts_of(f, o.x, w, c0, c1, shift)
-        memset(partial, 0, w.pieces * 2 * n * sizeof(double))
-        for p in prange(w.pieces, num_threads=num_threads, schedule="dynamic"):
-            moments_of_piece(f, o.x, w, c0, c1, p, shift, partial + 2 * n * p, partial + 2 * n * p + n)
-        for k in range(n):
-            s1[k] = 0.0
-            s2[k] = 0.0
-            for p in range(w.pieces):
-                s1[k] += partial[2 * n * p + k]
-                s2[k] += partial[2 * n * p + n + k]
-        finish_moments(shift, s1, s2, n, w.count, &o.mean[c0], &o.var[c0])
+        while True:
+            memset(partial, 0, w.pieces * 2 * n * sizeof(double))
+            for p in prange(w.pieces, num_threads=num_threads, schedule="dynamic"):
+                moments_of_piece(f, o.x, w, c0, c1, p, shift, partial + 2 * n * p, partial + 2 * n * p + n)
+            add_pieces(partial, w.pieces, n, s1, s2)
+            finish_moments(shift, s1, s2, n, w.count, &o.mean[c0], &o.var[c0])
+            if not shift_again(f, o, w, c0, c1, shift):
+                break
     if o.y.data == NULL:
         return
-    affines_of(o, w, c0, c1, to)
-    write.kind, write.x, write.z, write.to = NORMALIZE, o.x, o.y, to
+    finish_rstd(&o.var[c0], n, o.eps, &o.rstd[c0])
+    write.to = affine_of_channels(o.mean, o.rstd, o.weight, o.bias, c0, c1, o.activation, o.stream, &numbers)
+    write.kind, write.x, write.z = NORMALIZE, o.x, o.y
     for p in prange(w.pieces, num_threads=num_threads, schedule="dynamic"):
         write_piece(f, &write, w, c0, c1, piece_of(w, w.pieces - 1 - p))
 
@@ -238,10 +301,34 @@ cdef void channels_forward_runs(const Loops* f, const Forward* o, const Channels
 # --- backward ---------------------------------------------------------------------------------------------------------
 
 
-cdef void slopes_of(
-    const Backward* o, const Channels* w, Py_ssize_t c0, Py_ssize_t c1, const double* s1, const double* s2, Slope* by
+cdef bint all_tame_and_sound(
+    const Backward* o, Py_ssize_t c0, Py_ssize_t c1, const double* s1, const double* s2
+) noexcept nogil:
+    cdef Py_ssize_t c
+    for c in range(c0, c1):
+        if not (is_tame(o.mean[c], o.rstd[c]) and is_sound(s1[c - c0], s2[c - c0])):
+            return False
+    return True
+
+
+cdef void replace_unsound(
+    const Backward* o, Py_ssize_t c0, Py_ssize_t c1, const double* exact1, const double* exact2, double* s1, double* s2
+) noexcept nogil:
+    # Channels whose sums are sound keep them: what they get must not depend on their neighbours.
+    cdef Py_ssize_t c, k
+    for c in range(c0, c1):
+        k = c - c0
+        if not (is_tame(o.mean[c], o.rstd[c]) and is_sound(s1[k], s2[k])):
+            s1[k] = exact1[k]
+            s2[k] = exact2[k]
+
+
+cdef Slope slope_of_channels(
+    const Backward* o, const Channels* w, Py_ssize_t c0, Py_ssize_t c1, const double* s1, const double* s2,
+    Numbers* numbers
 ) noexcept nogil:
     # dx = (dy - mean(dy) - xhat * mean(dy * xhat)) * (rstd * weight), gathered by what is multiplied
+    cdef Slope by
     cdef Py_ssize_t c, k
     cdef double scale
     for c in range(c0, c1):
@@ -249,65 +336,79 @@ cdef void slopes_of(
         o.dbias[c] = s1[k]
         o.dweight[c] = s2[k] * o.rstd[c]
         scale = o.rstd[c] * o.weight[c]
-        by[k] = slope_of(
-            o.mean[c], scale, o.rstd[c] * o.dweight[c] / w.count * scale, o.dbias[c] / w.count * scale, o.stream
-        )
-
-
-cdef void activation_affines(const Backward* o, Py_ssize_t c0, Py_ssize_t c1, Affine* to) noexcept nogil:
-    cdef Py_ssize_t c
-    for c in range(c0, c1):
-        to[c - c0] = affine_of(o.mean[c], o.rstd[c] * o.weight[c], o.bias[c], o.activation, False)
+        numbers.a[k] = scale
+        numbers.b[k] = o.rstd[c] * o.dweight[c] / w.count * scale
+        numbers.c[k] = o.dbias[c] / w.count * scale
+    by.mean, by.a, by.b, by.c = o.mean + c0, numbers.a, numbers.b, numbers.c
+    by.weights = NULL
+    by.weights32 = NULL
+    by.narrow, by.stream = True, o.stream
+    return by
 
 
 cdef void backward_block(const Loops* f, const Backward* o, const Channels* w, Py_ssize_t b) noexcept nogil:
-    cdef Affine to[MAX_BLOCK]
-    cdef Slope by[MAX_BLOCK]
+    cdef Numbers numbers
     cdef double s1[MAX_BLOCK]
     cdef double s2[MAX_BLOCK]
+    cdef double exact1[MAX_BLOCK]
+    cdef double exact2[MAX_BLOCK]
     cdef Py_ssize_t c0 = b * w.block, c1 = min(c0 + w.block, w.channels), p
     cdef Write write
-    write.dy, write.x, write.z, write.to, write.by = o.dy, o.x, o.dx, to, by
+    write.dy, write.x, write.z = o.dy, o.x, o.dx
     if o.activation:
-        activation_affines(o, c0, c1, to)
+        write.to = affine_of_channels(o.mean, o.rstd, o.weight, o.bias, c0, c1, o.activation, False, &numbers)
         write.kind = ACTIVATION_GRADIENT
         write_piece(f, &write, w, c0, c1, whole(w))
         write.dy = o.dx
     memset(s1, 0, sizeof(s1))
     memset(s2, 0, sizeof(s2))
     for p in range(w.pieces):
-        gradients_of_piece(f, write.dy, o.x, w, c0, c1, p, o.mean + c0, s1, s2)
-    slopes_of(o, w, c0, c1, s1, s2, by)
+        gradients_of_piece(f, write.dy, o.x, w, c0, c1, p, f.itemsize == 8, o.mean + c0, s1, s2)
+    if f.itemsize < 8 and not all_tame_and_sound(o, c0, c1, s1, s2):
+        memset(exact1, 0, sizeof(s1))
+        memset(exact2, 0, sizeof(s2))
+        for p in range(w.pieces):
+            gradients_of_piece(f, write.dy, o.x, w, c0, c1, p, True, o.mean + c0, exact1, exact2)
+        replace_unsound(o, c0, c1, exact1, exact2, s1, s2)
+    write.by = slope_of_channels(o, w, c0, c1, s1, s2, &numbers)
     write.kind = INPUT_GRADIENT if o.training else SCALE
     write_piece(f, &write, w, c0, c1, whole(w))
+
+
+cdef void gradients_of_pieces(
+    const Loops* f, Array dy, Array x, const Channels* w, Py_ssize_t c0, Py_ssize_t c1, bint exact, const double* mean,
+    double* partial, double* s1, double* s2, int num_threads
+) noexcept nogil:
+    cdef Py_ssize_t p, n = c1 - c0
+    memset(partial, 0, w.pieces * 2 * n * sizeof(double))
+    for p in prange(w.pieces, num_threads=num_threads, schedule="dynamic"):
+        gradients_of_piece(
+            f, dy, x, w, c0, c1, p, exact, mean, partial + 2 * n * p, partial + 2 * n * p + n)
+    add_pieces(partial, w.pieces, n, s1, s2)
 
 
 cdef void backward_pieces(
     const Loops* f, const Backward* o, const Channels* w, Py_ssize_t b, double* partial, int num_threads
 ) noexcept nogil:
-    cdef Affine to[MAX_BLOCK]
-    cdef Slope by[MAX_BLOCK]
+    cdef Numbers numbers
     cdef double s1[MAX_BLOCK]
     cdef double s2[MAX_BLOCK]
-    cdef Py_ssize_t c0 = b * w.block, c1 = min(c0 + w.block, w.channels), n = c1 - c0, p, k
+    cdef double exact1[MAX_BLOCK]
+    cdef double exact2[MAX_BLOCK]
+    cdef Py_ssize_t c0 = b * w.block, c1 = min(c0 + w.block, w.channels), p
     cdef Write write
-    write.dy, write.x, write.z, write.to, write.by = o.dy, o.x, o.dx, to, by
+    write.dy, write.x, write.z = o.dy, o.x, o.dx
     if o.activation:
-        activation_affines(o, c0, c1, to)
+        write.to = affine_of_channels(o.mean, o.rstd, o.weight, o.bias, c0, c1, o.activation, False, &numbers)
         write.kind = ACTIVATION_GRADIENT
         for p in prange(w.pieces, num_threads=num_threads, schedule="dynamic"):
             write_piece(f, &write, w, c0, c1, piece_of(w, p))
         write.dy = o.dx
-    memset(partial, 0, w.pieces * 2 * n * sizeof(double))
-    for p in prange(w.pieces, num_threads=num_threads, schedule="dynamic"):
-        gradients_of_piece(f, write.dy, o.x, w, c0, c1, p, o.mean + c0, partial + 2 * n * p, partial + 2 * n * p + n)
-    for k in range(n):
-        s1[k] = 0.0
-        s2[k] = 0.0
-        for p in range(w.pieces):
-            s1[k] += partial[2 * n * p + k]
-            s2[k] += partial[2 * n * p + n + k]
-    slopes_of(o, w, c0, c1, s1, s2, by)
+    gradients_of_pieces(f, write.dy, o.x, w, c0, c1, f.itemsize == 8, o.mean + c0, partial, s1, s2, num_threads)
+    if f.itemsize < 8 and not all_tame_and_sound(o, c0, c1, s1, s2):
+        gradients_of_pieces(f, write.dy, o.x, w, c0, c1, True, o.mean + c0, partial, exact1, exact2, num_threads)
+        replace_unsound(o, c0, c1, exact1, exact2, s1, s2)
+    write.by = slope_of_channels(o, w, c0, c1, s1, s2, &numbers)
     write.kind = INPUT_GRADIENT if o.training else SCALE
     for p in prange(w.pieces, num_threads=num_threads, schedule="dynamic"):
         write_piece(f, &write, w, c0, c1, piece_of(w, w.pieces - 1 - p))

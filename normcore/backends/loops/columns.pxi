@@ -51,27 +51,45 @@ cdef inline Strip strip_of(const Columns* w, Py_ssize_t p) noexcept nogil:
     return strip
 
 
-cdef void strip_sums(
-    const Loops* f, Array dy, Array x, const Columns* w, Py_ssize_t p, const double* centre, double* s1, double* s2,
-    double* folded
+cdef enum Sum:
+    MOMENTS
+    GRADIENTS
+    EXACT_GRADIENTS
+
+
+cdef struct ColumnSum:
+    # What is summed: of x - centre and its square, or of dy and dy * (x - centre). The centres are tiled to the width.
+    Sum kind
+    Array dy
+    Array x
+    const double* centre
+    const float* centre32
+
+
+cdef inline void sum_rows(
+    const Loops* f, const ColumnSum* o, Py_ssize_t first, Py_ssize_t rows, Py_ssize_t width, double* s1, double* s2
 ) noexcept nogil:
-    # s1, s2 = the sums of piece p, one a channel: of x - centre and its square, or where there is dy, of dy and
-    # dy * (x - centre). `centre` is tiled to the width, s2 lies behind s1, `folded` is scratch, 2 * width.
+    cdef Py_ssize_t n = rows * width
+    if o.kind == MOMENTS:
+        f.column_moments(at(o.x, first, n), rows, width, width, o.centre, s1, s2)
+    elif o.kind == GRADIENTS:
+        f.column_gradients(at(o.dy, first, n), at(o.x, first, n), rows, width, width, o.centre32, s1, s2)
+    else:
+        f.exact_column_gradients(at(o.dy, first, n), at(o.x, first, n), rows, width, width, o.centre, s1, s2)
+
+
+cdef void strip_sums(
+    const Loops* f, const ColumnSum* o, const Columns* w, Py_ssize_t p, double* s1, double* s2, double* folded
+) noexcept nogil:
+    # s1, s2 = the sums of piece p, one a channel. s2 lies behind s1, `folded` is scratch, 2 * width.
     cdef Strip strip = strip_of(w, p)
-    cdef Py_ssize_t r = 0, rows, first, k, c
+    cdef Py_ssize_t r = 0, rows, k, c
     if w.fold == 1:
         folded = s1  # s2 follows s1
     memset(folded, 0, 2 * w.width * sizeof(double))
     while r < strip.rows:
         rows = min(w.step, strip.rows - r)
-        first = strip.first + r * w.width
-        if dy.data == NULL:
-            f.column_moments(
-                at(x, first, rows * w.width), rows, w.width, w.width, centre, folded, folded + w.width)
-        else:
-            f.column_gradients(
-                at(dy, first, rows * w.width), at(x, first, rows * w.width), rows, w.width, w.width, centre, folded,
-                folded + w.width)
+        sum_rows(f, o, strip.first + r * w.width, rows, w.width, folded, folded + w.width)
         r += rows
     if w.fold > 1:
         for c in range(w.channels):
@@ -82,32 +100,22 @@ cdef void strip_sums(
             s1[c] += folded[k * w.channels + c]
             s2[c] += folded[w.width + k * w.channels + c]
     if strip.rest:
-        first = strip.first + strip.rows * w.width
-        if dy.data == NULL:
-            f.column_moments(
-                at(x, first, strip.rest * w.channels), strip.rest, w.channels, w.channels, centre, s1, s2)
-        else:
-            f.column_gradients(
-                at(dy, first, strip.rest * w.channels), at(x, first, strip.rest * w.channels), strip.rest, w.channels,
-                w.channels, centre, s1, s2)
+        sum_rows(f, o, strip.first + strip.rows * w.width, strip.rest, w.channels, s1, s2)
 
 
 cdef void column_sums(
-    const Loops* f, Array dy, Array x, const Columns* w, const double* centre, double* s1, double* s2, double* partial,
-    int num_threads
+    const Loops* f, const ColumnSum* o, const Columns* w, double* s1, double* s2, double* partial, int num_threads
 ) noexcept nogil:
     # s1, s2 = the sums over all pieces, added in their order. `partial` has 2 * (channels + width) for each piece.
     cdef Py_ssize_t p, c, each = 2 * (w.channels + w.width)
     if num_threads == 1 or w.pieces == 1:
         for p in range(w.pieces):
-            strip_sums(
-                f, dy, x, w, p, centre, partial + p * each, partial + p * each + w.channels,
-                partial + p * each + 2 * w.channels)
+            strip_sums(f, o, w, p, partial + p * each, partial + p * each + w.channels,
+                       partial + p * each + 2 * w.channels)
     else:
         for p in prange(w.pieces, num_threads=num_threads, schedule="dynamic"):
-            strip_sums(
-                f, dy, x, w, p, centre, partial + p * each, partial + p * each + w.channels,
-                partial + p * each + 2 * w.channels)
+            strip_sums(f, o, w, p, partial + p * each, partial + p * each + w.channels,
+                       partial + p * each + 2 * w.channels)
     for c in range(w.channels):
         s1[c] = partial[c]
         s2[c] = partial[w.channels + c]
@@ -214,14 +222,12 @@ cdef void column_affine(
     int activation, bint stream, ColumnAffine* to
 ) noexcept nogil:
     cdef Py_ssize_t c
-    cdef Affine one
     to.narrow = True
     for c in range(w.channels):
         s.centre[c] = mean[c]
         s.a[c] = rstd[c] * weight[c]
         s.b[c] = bias[c]
-        one = affine_of(mean[c], s.a[c], s.b[c], activation, stream)
-        to.narrow = to.narrow and one.narrow
+        to.narrow = to.narrow and fits_float(mean[c]) and comfortable(s.a[c]) and fits_float(bias[c])
     tile(s.centre, w.channels, w.width)
     tile(s.a, w.channels, w.width)
     tile(s.b, w.channels, w.width)
@@ -233,19 +239,36 @@ cdef void column_affine(
     to.activation, to.stream = activation, stream
 
 
+cdef void column_moments_of(
+    const Loops* f, const Forward* o, const Columns* w, Scratch* s, int num_threads
+) noexcept nogil:
+    # mean and var; without shifts first, where that may do
+    cdef ColumnSum sums
+    cdef Py_ssize_t c
+    cdef bint again = f.itemsize < 8, any_
+    sums.kind, sums.x, sums.centre = MOMENTS, o.x, s.centre
+    for c in range(w.channels):
+        s.centre[c] = first_shift(f, o.x, c, w.outer, w.channels, w.outer * w.channels)
+    while True:
+        tile(s.centre, w.channels, w.width)
+        column_sums(f, &sums, w, s.s1, s.s2, s.partial, num_threads)
+        finish_moments(s.centre, s.s1, s.s2, w.channels, w.count, o.mean, o.var)
+        any_ = False
+        for c in range(w.channels):
+            if again and wants_shift(s.centre[c], o.mean[c], o.var[c]):
+                s.centre[c] = finite_or_zero(<float>o.mean[c])
+                any_ = any_ or s.centre[c] != 0.0
+        if not any_:
+            break
+        again = False
+
+
 cdef void channels_forward_columns(const Loops* f, const Forward* o, const Columns* w, int num_threads) noexcept nogil:
     cdef double on_stack[SCRATCH]
     cdef Scratch s = scratch_of(w, on_stack)
     cdef ColumnWrite write
-    cdef Array none
-    cdef Py_ssize_t c
-    none.data = NULL
     if o.training:
-        for c in range(w.channels):
-            s.centre[c] = finite_or_zero(f.value(at(o.x, c, 1)))
-        tile(s.centre, w.channels, w.width)
-        column_sums(f, none, o.x, w, s.centre, s.s1, s.s2, s.partial, num_threads)
-        finish_moments(s.centre, s.s1, s.s2, w.channels, w.count, o.mean, o.var)
+        column_moments_of(f, o, w, &s, num_threads)
     if o.y.data != NULL:
         finish_rstd(o.var, w.channels, o.eps, o.rstd)
         column_affine(o.mean, o.rstd, o.weight, o.bias, w, &s, o.activation, o.stream, &write.to)
@@ -255,13 +278,37 @@ cdef void channels_forward_columns(const Loops* f, const Forward* o, const Colum
         free(s.memory)
 
 
+cdef void column_gradients_of(
+    const Loops* f, const Backward* o, Array dy, const Columns* w, Scratch* s, int num_threads
+) noexcept nogil:
+    # dbias, and dweight before it is multiplied with rstd; centre, centre32 and rest32 are in place
+    cdef ColumnSum sums
+    cdef Py_ssize_t c
+    cdef bint sound = True
+    sums.dy, sums.x, sums.centre, sums.centre32 = dy, o.x, s.centre, s.centre32
+    if f.itemsize < 8:
+        sums.kind = GRADIENTS
+        column_sums(f, &sums, w, s.s1, s.s2, s.partial, num_threads)
+        for c in range(w.channels):
+            o.dbias[c] = s.s1[c]
+            o.dweight[c] = s.s2[c] - s.s1[c] * (o.mean[c] - <double>s.centre32[c])
+            sound = sound and is_tame(o.mean[c], o.rstd[c]) and is_sound(o.dbias[c], o.dweight[c])
+        if sound:
+            return
+    sums.kind = EXACT_GRADIENTS
+    column_sums(f, &sums, w, s.s1, s.s2, s.partial, num_threads)
+    for c in range(w.channels):
+        if f.itemsize == 8 or not (is_tame(o.mean[c], o.rstd[c]) and is_sound(o.dbias[c], o.dweight[c])):
+            o.dbias[c] = s.s1[c]
+            o.dweight[c] = s.s2[c]
+
+
 cdef void channels_backward_columns(
     const Loops* f, const Backward* o, const Columns* w, int num_threads
 ) noexcept nogil:
     cdef double on_stack[SCRATCH]
     cdef Scratch s = scratch_of(w, on_stack)
     cdef ColumnWrite write
-    cdef Slope one
     cdef Py_ssize_t c
     cdef double scale
     write.dy, write.x, write.z = o.dy, o.x, o.dx
@@ -273,20 +320,21 @@ cdef void channels_backward_columns(
     for c in range(w.channels):
         s.centre[c] = o.mean[c]
     tile(s.centre, w.channels, w.width)
-    column_sums(f, write.dy, o.x, w, s.centre, s.s1, s.s2, s.partial, num_threads)
+    split(s.centre, w.width, s.centre32, s.rest32)
+    column_gradients_of(f, o, write.dy, w, &s, num_threads)
     write.by.narrow = True
     for c in range(w.channels):
-        o.dbias[c] = s.s1[c]
-        o.dweight[c] = s.s2[c] * o.rstd[c]
+        o.dweight[c] *= o.rstd[c]
         scale = o.rstd[c] * o.weight[c]
-        one = slope_of(
-            o.mean[c], scale, o.rstd[c] * o.dweight[c] / w.count * scale, o.dbias[c] / w.count * scale, o.stream)
-        s.a[c], s.b[c], s.c[c] = one.a, one.b, one.c
-        write.by.narrow = write.by.narrow and one.narrow
+        s.a[c] = scale
+        s.b[c] = o.rstd[c] * o.dweight[c] / w.count * scale
+        s.c[c] = o.dbias[c] / w.count * scale
+        write.by.narrow = (
+            write.by.narrow and fits_float(o.mean[c]) and comfortable(scale) and comfortable(s.b[c])
+            and fits_float(s.c[c]))
     tile(s.a, w.channels, w.width)
     tile(s.b, w.channels, w.width)
     tile(s.c, w.channels, w.width)
-    split(s.centre, w.width, s.centre32, s.rest32)
     narrowed(s.a, w.width, s.a32)
     narrowed(s.b, w.width, s.b32)
     narrowed(s.c, w.width, s.c32)

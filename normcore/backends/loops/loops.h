@@ -11,28 +11,37 @@
 #ifndef NORMCORE_LOOPS_H
 #define NORMCORE_LOOPS_H
 
+#include <math.h>
 #include <stddef.h>
 
-enum { LANES = 16, STAGE = 4096 /* bytes */ };
+enum {
+    LANES = 16,
+    FLOAT_SUMS = 16, /* float32 terms that are added before the sum goes on in float64 */
+    STAGE = 4096 /* bytes */
+};
 
 typedef enum { FLOAT32, FLOAT64, FLOAT16, BFLOAT16, STORAGES } Storage;
 typedef enum { BASELINE, AVX2, AVX512, VECTORS } Vectors;
 typedef enum { NONE, RELU, LEAKY_RELU, SIGMOID, TANH, GELU, GELU_TANH, SILU } Activation;
 
-/* y = activation((x - mean) * scale + bias); where a run has a weight of its own for each value (layer norm), scale is
-   rstd and weight and bias are vectors. */
+/* Where float32 arithmetic neither overflows nor loses digits. */
+static inline int fits_float(double value) { return fabs(value) < 1e30; }
+static inline int comfortable(double value) { return value == 0.0 || (fabs(value) > 1e-30 && fabs(value) < 1e30); }
+
+/* y = activation((x - mean) * scale + bias), with a mean, scale and bias for each run; where every value of a run has a
+   weight of its own (layer norm), scale is rstd, and weights and biases are for all runs. */
 typedef struct {
-    double mean, scale, bias;
-    const double *weights, *biases; /* or NULL */
+    const double *mean, *scale, *bias;
+    const double *weights, *biases; /* or NULL; then there is no bias above */
     const float *weights32, *biases32; /* the same rounded, for storage up to 32 bits */
     int activation;
-    int narrow; /* float32 arithmetic is exact enough and cannot overflow */
+    int narrow; /* weights32 and biases32 are exact enough, if there are any */
     int stream; /* y will not be read soon: store past the cache */
 } Affine;
 
 /* dx = dy * a - ((x - mean) * b + c); with weights (layer norm) dy is dy * weight */
 typedef struct {
-    double mean, a, b, c;
+    const double *mean, *a, *b, *c;
     const double *weights;
     const float *weights32;
     int narrow, stream;
@@ -55,26 +64,29 @@ typedef struct {
     size_t itemsize;
     double (*value)(const void *x); /* one value, as float64 */
 
-    /* `runs` runs of n values, one after another, each with its shift, mean, Affine ...; acc is double[runs][2 * LANES] */
+    /* `runs` runs of n values, one after another, each with its shift, mean, ...; acc is double[runs][2 * LANES].
+       What is called exact sums in float64; its namesake in float32 arithmetic (NULL for float64). */
     void (*moments)(const void *x, ptrdiff_t runs, ptrdiff_t n, const double *shift, double *acc); /* x - shift, its square */
-    void (*normalize)(const void *x, ptrdiff_t runs, ptrdiff_t n, const Affine *to, void *y);
     void (*add_lanes)(const double *acc, ptrdiff_t runs, double *s1, double *s2); /* s1, s2 += the lanes' sums, by halves */
-    void (*gradients)(const void *dy, const void *x, ptrdiff_t runs, ptrdiff_t n, const double *mean, double *acc); /* dy, dy * (x - mean) */
+    void (*normalize)(const void *x, ptrdiff_t runs, ptrdiff_t n, const Affine *to, void *y);
+    /* dy, dy * (x - mean); weights: NULL, or dy is dy * weight */
+    void (*gradients)(const void *dy, const void *x, const float *weights, ptrdiff_t runs, ptrdiff_t n, const double *mean, double *acc);
+    void (*exact_gradients)(const void *dy, const void *x, const double *weights, ptrdiff_t runs, ptrdiff_t n, const double *mean, double *acc);
     void (*input_gradient)(const void *dy, const void *x, ptrdiff_t runs, ptrdiff_t n, const Slope *by, void *dx);
-    /* one run */
-    void (*weighted_gradients)(const void *dy, const void *x, const double *weights, ptrdiff_t n, double mean, double *acc);
-    void (*scale)(const void *dy, ptrdiff_t n, double a, void *dx); /* inference: dx = dy * a */
-    void (*activation_gradient)(const void *dy, const void *x, ptrdiff_t n, const Affine *to, void *dz);
+    void (*scale)(const void *dy, ptrdiff_t runs, ptrdiff_t n, const double *a, void *dx); /* inference: dx = dy * a */
+    void (*activation_gradient)(const void *dy, const void *x, ptrdiff_t runs, ptrdiff_t n, const Affine *to, void *dz);
 
     /* columns: `rows` rows of n values, `stride` values apart; sums are double[n] */
     void (*column_moments)(const void *x, ptrdiff_t rows, ptrdiff_t n, ptrdiff_t stride, const double *shift, double *s1, double *s2);
     void (*column_normalize)(const void *x, ptrdiff_t rows, ptrdiff_t n, const ColumnAffine *to, void *y);
-    void (*column_gradients)(const void *dy, const void *x, ptrdiff_t rows, ptrdiff_t n, ptrdiff_t stride, const double *mean, double *s1, double *s2);
+    void (*column_gradients)(const void *dy, const void *x, ptrdiff_t rows, ptrdiff_t n, ptrdiff_t stride, const float *centre, double *s1, double *s2);
+    void (*exact_column_gradients)(const void *dy, const void *x, ptrdiff_t rows, ptrdiff_t n, ptrdiff_t stride, const double *mean, double *s1, double *s2);
     void (*column_input_gradient)(const void *dy, const void *x, ptrdiff_t rows, ptrdiff_t n, const ColumnSlope *by, void *dx);
     void (*column_scale)(const void *dy, ptrdiff_t rows, ptrdiff_t n, const double *a, void *dx);
     void (*column_activation_gradient)(const void *dy, const void *x, ptrdiff_t rows, ptrdiff_t n, const ColumnAffine *to, void *dz);
     /* dweight += dy * (x - mean[row]) * rstd[row], dbias += dy: the parameters' gradients of layer norm */
     void (*parameter_gradients)(const void *dy, const void *x, ptrdiff_t rows, ptrdiff_t n, ptrdiff_t stride, const double *mean, const double *rstd, double *dweight, double *dbias);
+    void (*exact_parameter_gradients)(const void *dy, const void *x, ptrdiff_t rows, ptrdiff_t n, ptrdiff_t stride, const double *mean, const double *rstd, double *dweight, double *dbias);
     void (*stream_end)(void); /* at the end of a task that streamed */
 } Loops;
 

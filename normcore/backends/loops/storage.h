@@ -89,6 +89,11 @@ INLINE WIDE NAME(load_part)(const T *p, ptrdiff_t n) {
     return (WIDE)_mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p);
 #elif REGISTER == 64 && STORAGE == 64
     return (WIDE)_mm512_maskz_loadu_pd((__mmask8)((1u << n) - 1), p);
+#elif REGISTER == 64 && STORAGE == 16
+    return (WIDE)_mm512_cvtph_ps(_mm256_maskz_loadu_epi16((__mmask16)((1u << n) - 1), p));
+#elif REGISTER == 64 && STORAGE == 17
+    const __m512i words = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16((__mmask16)((1u << n) - 1), p));
+    return (WIDE)_mm512_slli_epi32(words, 16);
 #else
     T values[COUNT] = {0};
     for (ptrdiff_t i = 0; i < n; i++) values[i] = p[i];
@@ -101,6 +106,10 @@ INLINE void NAME(store_part)(T *p, WIDE v, ptrdiff_t n) {
     _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), (__m512)v);
 #elif REGISTER == 64 && STORAGE == 64
     _mm512_mask_storeu_pd(p, (__mmask8)((1u << n) - 1), (__m512d)v);
+#elif REGISTER == 64
+    T values[COUNT];
+    NAME(store)(values, v);
+    _mm256_mask_storeu_epi16(p, (__mmask16)((1u << n) - 1), _mm256_loadu_si256((const __m256i *)values));
 #else
     T values[COUNT];
     NAME(store)(values, v);
@@ -108,17 +117,22 @@ INLINE void NAME(store_part)(T *p, WIDE v, ptrdiff_t n) {
 #endif
 }
 
-#if REGISTER == 64 && (STORAGE == 32 || STORAGE == 64)
+#if REGISTER == 64
 #define MASKED 1
-/* The n <= WIDTH values as float64, minus `centre`; what is missing is 0. */
-INLINE doubles NAME(centred_part)(const T *p, ptrdiff_t n, double centre) {
-    const __mmask8 mask = (__mmask8)((1u << n) - 1);
+/* Those of WIDTH values that have a bit in `mask`, as float64 and minus `centre`; the others are 0. */
+INLINE doubles NAME(centred_part)(const T *p, unsigned mask, double centre) {
+    const __mmask8 m = (__mmask8)(mask & ((1u << WIDTH) - 1));
 #if STORAGE == 64
-    const __m256d v = _mm256_maskz_loadu_pd(mask, p);
+    const __m256d v = _mm256_maskz_loadu_pd(m, p);
+#elif STORAGE == 32
+    const __m256d v = _mm256_cvtps_pd(_mm_maskz_loadu_ps(m, p));
+#elif STORAGE == 16
+    const __m256d v = _mm256_cvtps_pd(_mm_cvtph_ps(_mm_maskz_loadu_epi16(m, p)));
 #else
-    const __m256d v = _mm256_cvtps_pd(_mm_maskz_loadu_ps(mask, p));
+    const __m128i words = _mm_cvtepu16_epi32(_mm_maskz_loadu_epi16(m, p));
+    const __m256d v = _mm256_cvtps_pd(_mm_castsi128_ps(_mm_slli_epi32(words, 16)));
 #endif
-    return (doubles)_mm256_maskz_sub_pd(mask, v, _mm256_set1_pd(centre));
+    return (doubles)_mm256_maskz_sub_pd(m, v, _mm256_set1_pd(centre));
 }
 #else
 #define MASKED 0

@@ -24,12 +24,18 @@
 #undef STORAGE
 #undef NAME
 
-#define LOOPS_OF(type, size)                                                                                           \
-    {                                                                                                                  \
-        size, value_##type, moments_##type, normalize_##type, add_lanes, gradients_##type,                                     \
-            input_gradient_##type, weighted_gradients_##type, scale_##type, activation_gradient_##type, column_moments_##type,                    \
-            column_normalize_##type, column_gradients_##type, column_input_gradient_##type, column_scale_##type,       \
-            column_activation_gradient_##type, parameter_gradients_##type, stream_end                                        \
+#define LOOPS_OF(type, size, FLOATS)                                                                                    \
+    {                                                                                                                   \
+        size, value_##type, moments_##type, add_lanes, normalize_##type, FLOATS(gradients, type),                       \
+            exact_gradients_##type, input_gradient_##type, scale_##type, activation_gradient_##type,                    \
+            column_moments_##type, column_normalize_##type, FLOATS(column_gradients, type),                             \
+            exact_column_gradients_##type, column_input_gradient_##type, column_scale_##type,                           \
+            column_activation_gradient_##type, FLOATS(parameter_gradients, type), exact_parameter_gradients_##type,     \
+            stream_end                                                                                                  \
     }
+#define IN_FLOATS(name, type) name##_##type
+#define IN_DOUBLES(name, type) NULL
 
-const Loops TABLE[STORAGES] = {LOOPS_OF(float32, 4), LOOPS_OF(float64, 8), LOOPS_OF(float16, 2), LOOPS_OF(bfloat16, 2)};
+const Loops TABLE[STORAGES] = {
+    LOOPS_OF(float32, 4, IN_FLOATS), LOOPS_OF(float64, 8, IN_DOUBLES), LOOPS_OF(float16, 2, IN_FLOATS),
+    LOOPS_OF(bfloat16, 2, IN_FLOATS)};

@@ -39,10 +39,43 @@ INLINE doubles add_elsewhere(doubles a, doubles b, doubles one) {
 #endif
 }
 
+/* The same for vectors of floats; one is 1.0f in every lane. */
+INLINE wide_floats add_floats_elsewhere(wide_floats a, wide_floats b, wide_floats one) {
+#if REGISTER == 64
+    return (wide_floats)_mm512_fmadd_ps((__m512)a, (__m512)one, (__m512)b);
+#elif REGISTER == 32
+    return (wide_floats)_mm256_fmadd_ps((__m256)a, (__m256)one, (__m256)b);
+#else
+    (void)one;
+    return a + b;
+#endif
+}
+
 /* a - b to the bit; every other one goes elsewhere. */
 INLINE doubles subtract_evenly(doubles a, double b, doubles one, int j) {
     const doubles minus = -b * one;
     return j % 2 ? add_elsewhere(a, minus, one) : a - b;
+}
+
+/* sum + v * v, where the square is exact: fused or not makes no difference then. */
+INLINE doubles plus_exact_square(doubles sum, doubles v) {
+#if WIDTH == 4
+    return (doubles)_mm256_fmadd_pd((__m256d)v, (__m256d)v, (__m256d)sum);
+#else
+    return sum + v * v;
+#endif
+}
+
+INLINE doubles doubles_of_floats(const float *p) {
+    few_floats v;
+    memcpy(&v, p, sizeof v);
+    return __builtin_convertvector(v, doubles);
+}
+
+INLINE int all_zero(const double *values, ptrdiff_t n) {
+    int nonzero = 0;
+    for (ptrdiff_t i = 0; i < n; i++) nonzero |= values[i] != 0.0;
+    return !nonzero;
 }
 
 /* 1 in every lane, in a way that the compiler does not see through. */
@@ -55,11 +88,50 @@ INLINE doubles opaque_one(void) {
     return one;
 }
 
+INLINE wide_floats opaque_float_one(void) {
+    wide_floats one = {0};
+    one += 1.0f;
+    __asm__("" : "+x"(one));
+    return one;
+}
+
+/* totals += sums, LANES of each. */
+INLINE void add_float_lanes(double *totals, const wide_floats *sums) {
+#if REGISTER == 64
+    const __m512d low = _mm512_cvtps_pd(_mm512_castps512_ps256((__m512)*sums));
+    const __m512d high = _mm512_cvtps_pd(_mm512_extractf32x8_ps((__m512)*sums, 1));
+    _mm512_storeu_pd(totals, _mm512_add_pd(_mm512_loadu_pd(totals), low));
+    _mm512_storeu_pd(totals + 8, _mm512_add_pd(_mm512_loadu_pd(totals + 8), high));
+#else
+    float values[LANES];
+    memcpy(values, sums, sizeof values);
+    for (int i = 0; i < LANES; i += WIDTH) {
+        doubles total;
+        memcpy(&total, totals + i, sizeof total);
+        total += doubles_of_floats(values + i);
+        memcpy(totals + i, &total, sizeof total);
+    }
+#endif
+}
+
 /* The lanes of each run added by halves: short chains, and the same order for every kind of vectors. */
 static void add_lanes(const double *acc, ptrdiff_t runs, double *s1, double *s2) {
-    for (ptrdiff_t k = 0; k < runs; k++)
+    for (ptrdiff_t k = 0; k < runs; k++, acc += 2 * LANES) {
+#if WIDTH == 4
+        __m128d sums[2];
+        UNROLL for (int which = 0; which < 2; which++) {
+            const double *lanes = acc + which * LANES;
+            const __m256d low = _mm256_add_pd(_mm256_loadu_pd(lanes), _mm256_loadu_pd(lanes + 8));
+            const __m256d high = _mm256_add_pd(_mm256_loadu_pd(lanes + 4), _mm256_loadu_pd(lanes + 12));
+            const __m256d four = _mm256_add_pd(low, high);
+            sums[which] = _mm_add_pd(_mm256_castpd256_pd128(four), _mm256_extractf128_pd(four, 1));
+        }
+        const __m128d both = _mm_add_pd(_mm_unpacklo_pd(sums[0], sums[1]), _mm_unpackhi_pd(sums[0], sums[1]));
+        s1[k] += _mm_cvtsd_f64(both);
+        s2[k] += _mm_cvtsd_f64(_mm_unpackhi_pd(both, both));
+#else
         for (int which = 0; which < 2; which++) {
-            const double *lanes = acc + (2 * k + which) * LANES;
+            const double *lanes = acc + which * LANES;
             double eight[8], four[4];
             UNROLL for (int i = 0; i < 8; i++) eight[i] = lanes[i] + lanes[i + 8];
             UNROLL for (int i = 0; i < 4; i++) four[i] = eight[i] + eight[i + 4];
@@ -69,6 +141,8 @@ static void add_lanes(const double *acc, ptrdiff_t runs, double *s1, double *s2)
             else
                 s1[k] += sum;
         }
+#endif
+    }
 }
 
 /* --- 16-bit floats: storage only, converted on load and store, to nearest even --- */

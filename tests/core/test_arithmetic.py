@@ -1,0 +1,115 @@
+"""Where the kernels choose an arithmetic by the data: statistics with or without a shift, sums in float32 or float64.
+
+A choice that turns out wrong is made good by summing again, and no group's result depends on its neighbours' choice.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from norms import Norm, every_norm
+from tolerances import EPS, tol
+
+ALL = every_norm(
+    Norm("batch", (40, 33)),
+    Norm("batch", (3, 5, 7, 11)),
+    Norm("batch", (2, 3, 20_011)),
+    Norm("layer", (37, 50), (50,)),
+    Norm("layer", (2, 40_000), (40_000,)),
+    Norm("rms", (37, 50), (50,)),
+    Norm("group", (3, 6, 7, 7), (3,)),
+    Norm("group", (9, 12), (4,)),
+    Norm("instance", (2, 3, 13, 11)),
+)
+HALVES_AND_FLOATS = pytest.mark.parametrize("dtype", ["float32", "float16"])
+
+
+def close_to_the_sums(got, want, magnitudes, n):
+    """As close as float64 sums are, or float32 ones of 16 terms: relative to what was added."""
+    limit = tol("float32", n, "dparam")
+    np.testing.assert_array_less(np.abs(np.asarray(got, np.float64) - want), limit["rtol"] * magnitudes + 1e-300)
+
+
+def check_gradients(norm, x, dy, weight, bias, eps):
+    _, ctx = norm.forward(x, weight, bias, eps=eps)
+    dx, dweight, dbias = norm.backward(dy, ctx)
+    want_dx, want_dweight, want_dbias = norm.expected_backward(dy, x, weight, bias, eps=eps)
+    forward = norm.expected(x, eps=eps)
+    products = np.abs(np.asarray(dy, np.float64) * forward.y)
+    magnitude = np.bincount(norm.parameters.ravel(), products.ravel()).reshape(norm.parameter_shape)
+    close_to_the_sums(dweight, want_dweight, magnitude, x.size)
+    if bias is not None:
+        magnitude = np.bincount(norm.parameters.ravel(), np.abs(np.asarray(dy, np.float64)).ravel())
+        close_to_the_sums(dbias, want_dbias, magnitude.reshape(norm.parameter_shape), x.size)
+    scale = np.abs(np.asarray(dy, np.float64)).max() * np.abs(weight).max() * forward.rstd.max()
+    np.testing.assert_allclose(
+        np.asarray(dx, np.float64), want_dx, rtol=tol("float32", x.size, "dx")["rtol"], atol=16 * EPS["float32"] * scale
+    )
+
+
+@pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")  # the oracle's own, in a float32 cast
+@ALL
+@pytest.mark.parametrize("size", [1e-33, 1e-20, 1.0, 1e20, 1e33], ids=str)
+@pytest.mark.parametrize("spread", [1e-12, 1e-3, 1e6], ids=str)
+def test_gradients_of_any_size(norm, size, spread, backend, rng):
+    x, dy, weight, bias = norm.arrays(rng, "float32")
+    if not 1e-36 < size / spread < 1e36:
+        pytest.skip("dx is beyond float32 itself")
+    x, dy = (x - 1) * np.float32(spread), dy * np.float32(size)
+    check_gradients(norm, x, dy, weight, bias, eps=1e-30 if spread < 1 else 1e-5)
+
+
+@ALL
+def test_a_dy_of_zeros(norm, backend, rng):
+    x, dy, weight, bias = norm.arrays(rng, "float32")
+    dy[...] = 0
+    _, ctx = norm.forward(x, weight, bias)
+    for gradient in norm.backward(dy, ctx):
+        assert gradient is None or not gradient.any()
+
+
+@ALL
+@HALVES_AND_FLOATS
+def test_a_wild_group_leaves_the_bits_of_the_others_alone(norm, dtype, backend, rng):
+    x, dy, weight, bias = norm.arrays(rng, dtype)
+    groups = norm.groups
+    wild_x, wild_dy = x.copy(), dy.copy()
+    wild_x[groups == 1] *= np.asarray(1000, dtype)  # wants a shift: offset 1000, far from 0 for its spread
+    wild_x[groups == 1] += np.asarray(20_000, dtype)
+    wild_dy[groups == 1] = np.inf
+    others = groups != 1
+    plain, ctx = norm.forward(x, weight, bias)
+    dx = norm.backward(dy, ctx)[0]
+    y, ctx = norm.forward(wild_x, weight, bias)
+    with np.errstate(all="ignore"):
+        wild_dx = norm.backward(wild_dy, ctx)[0]
+    assert (y[others] == plain[others]).all()
+    assert (wild_dx[others] == dx[others]).all()
+
+
+@ALL
+@HALVES_AND_FLOATS
+@pytest.mark.parametrize("offset", [0.0, 1.0, 3.0, 4.5, 10.0, 100.0, 1e4], ids=str)
+def test_statistics_at_every_offset(norm, dtype, offset, backend, rng):
+    # deviations are 2: at 4 a sum without a shift is given up, at 4.5 it is just too far
+    x = norm.arrays(rng, dtype, offset=offset)[0]
+    _, ctx = norm.forward(x)
+    want = norm.expected(x)
+    limits = tol("float64", x.size, "stats", scale=max(1.0, offset))
+    np.testing.assert_allclose(ctx.mean, want.mean, **limits)
+    np.testing.assert_allclose(ctx.rstd, want.rstd, rtol=limits["rtol"])
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 40_000), (60_000, 3)], ids=str)
+def test_a_sample_that_misleads(shape, backend, rng):
+    """Of a large array four values are looked at before the choice: here they say the opposite of the rest."""
+    for inside, sampled in ((1e4, (-1.0, 2.0, 5.0, 9.0)), (0.0, (1e4, 1e4, 1e4, 1e4))):
+        x = (rng.standard_normal(shape) + inside).astype("float32")
+        along = x[0, 0] if len(shape) == 3 else x[:, 0]
+        last = len(along) - 1
+        along[[0, last // 3, 2 * last // 3, last]] = sampled
+        norm = Norm("batch", shape)
+        _, ctx = norm.forward(x)
+        want = norm.expected(x)
+        np.testing.assert_allclose(ctx.mean, want.mean, **tol("float64", x.size, "stats", scale=1e4))
+        np.testing.assert_allclose(ctx.rstd, want.rstd, **tol("float64", x.size, "stats"))
