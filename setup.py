@@ -32,6 +32,7 @@ EXTENSIONS = {
         *(f"{LOOPS}/{vectors}.c" for vectors in ("baseline", "avx2", "avx512")),
     ],
     "normcore._context": ["normcore/_context.py"],  # plain Python that is compiled: the lane makes contexts in C
+    "normcore._compiled_pool": ["normcore/_compiled_pool.pyx"],
     "normcore._compiled_lane": ["normcore/_compiled_lane.pyx"],
     "normcore.nn._softmax": ["normcore/nn/_softmax.pyx"],
     "normcore.optim._fused": [
@@ -120,11 +121,17 @@ setup(
             Extension(
                 name,
                 sources,
-                include_dirs=[str(Path(sources[0]).parent), "normcore/backends", numpy.get_include()],
-                depends=[*glob(f"{LOOPS}/*.h"), *glob(f"{LOOPS}/*.pxi"), *glob(f"{STEPS}/*.h")],
+                include_dirs=[str(Path(sources[0]).parent), "normcore", "normcore/backends", numpy.get_include()],
+                depends=[
+                    "normcore/pool.h",
+                    *glob(f"{LOOPS}/*.h"),
+                    *glob(f"{LOOPS}/*.pxi"),
+                    *glob(f"{STEPS}/*.h"),
+                ],
                 extra_compile_args=COMPILE_FLAGS,
                 define_macros=[
                     ("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION"),
+                    ("NPY_TARGET_VERSION", "NPY_1_22_API_VERSION"),  # handlers of memory came with 1.22
                     *([("NORMCORE_DEBUG", "1")] if DEBUG else []),
                 ],
             )

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from normcore._config import show_config as show_config
 from normcore._dispatch import use_backend as use_backend
+from normcore._pool import get_pool_limit as get_pool_limit
+from normcore._pool import set_pool_limit as set_pool_limit
 from normcore._threads import get_num_threads as get_num_threads
 from normcore._threads import set_num_threads as set_num_threads
 from normcore._threads import threads as threads

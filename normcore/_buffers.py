@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from normcore._memory import same_memory
+from normcore._pool import empty
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -57,8 +58,8 @@ def in_walk(plan: Plan, x: Array) -> Array:
 def _fresh(plan: Plan) -> Array:
     """A new array laid out in the plan's order, so that a result has the layout of its input."""
     if plan.in_c_order:
-        return np.empty(plan.shape, plan.dtype)
-    fresh: Array = np.empty([plan.shape[a] for a in plan.order], plan.dtype).transpose(_inverse(plan.order))
+        return empty(plan.shape, plan.dtype)
+    fresh: Array = empty([plan.shape[a] for a in plan.order], plan.dtype).transpose(_inverse(plan.order))
     return fresh
 
 

@@ -14,6 +14,7 @@ from libc.stdlib cimport free, malloc
 
 cimport numpy as cnp
 
+from normcore._compiled_pool cimport new_array
 from normcore._context cimport NormContext
 from normcore.backends.cython_kernels cimport (
     Array,
@@ -226,7 +227,7 @@ def forward(str op, tuple options, x, weight, bias, running_mean, running_var, o
     ):
         return None
     if out is None:
-        y = cnp.PyArray_EMPTY(entry.ndim, entry.shape, entry.kind, 0)
+        y = new_array(entry.ndim, entry.shape, entry.kind)
     elif (
         plain_writable(out) and same_shape(out, entry)
         and (cnp.PyArray_DATA(out) == cnp.PyArray_DATA(x) or apart(out, x)) and apart_or_none(out, weight)
@@ -362,7 +363,7 @@ def backward(str op, dy, ctx, out):
     ):
         return None
     if out is None:
-        dx = cnp.PyArray_EMPTY(entry.ndim, entry.shape, entry.kind, 0)
+        dx = new_array(entry.ndim, entry.shape, entry.kind)
     elif (
         plain_writable(out) and same_shape(out, entry)
         and (cnp.PyArray_DATA(out) == cnp.PyArray_DATA(dy) or apart(out, dy)) and apart(out, x)

@@ -7,7 +7,7 @@ import platform
 
 import numpy as np
 
-from normcore import _dispatch, _threads, backends
+from normcore import _dispatch, _pool, _threads, backends
 from normcore._version import __version__
 
 
@@ -28,8 +28,8 @@ def show_config() -> Config:
     -------
     Config
         A dict from strings to strings: versions, whether each backend can be loaded (and if not, why), which one was
-        asked for by name (and if that is a mistake, what is wrong), the number of threads and whether the kernels were
-        built with OpenMP and bounds checks.
+        asked for by name (and if that is a mistake, what is wrong), the number of threads, whether the kernels were
+        built with OpenMP and bounds checks, and how much memory of freed results is kept for new ones.
 
     Examples
     --------
@@ -66,4 +66,5 @@ def show_config() -> Config:
     except (ValueError, ImportError) as error:  # as any call of normcore will say
         config["asked for"] = f"{os.environ.get('NORMCORE_BACKEND')}, which does not work: {error}"
     config["threads"] = _threads.describe()
+    config["pool of results"] = _pool.describe()
     return config

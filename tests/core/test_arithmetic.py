@@ -10,6 +10,8 @@ import pytest
 from norms import Norm, every_norm
 from tolerances import EPS, tol
 
+pytestmark = pytest.mark.usefixtures("backend")
+
 ALL = every_norm(
     Norm("batch", (40, 33)),
     Norm("batch", (3, 5, 7, 11)),
@@ -51,7 +53,7 @@ def check_gradients(norm, x, dy, weight, bias, eps):
 @ALL
 @pytest.mark.parametrize("size", [1e-33, 1e-20, 1.0, 1e20, 1e33], ids=str)
 @pytest.mark.parametrize("spread", [1e-12, 1e-3, 1e6], ids=str)
-def test_gradients_of_any_size(norm, size, spread, backend, rng):
+def test_gradients_of_any_size(norm, size, spread, rng):
     x, dy, weight, bias = norm.arrays(rng, "float32")
     if not 1e-36 < size / spread < 1e36:
         pytest.skip("dx is beyond float32 itself")
@@ -60,7 +62,7 @@ def test_gradients_of_any_size(norm, size, spread, backend, rng):
 
 
 @ALL
-def test_a_dy_of_zeros(norm, backend, rng):
+def test_a_dy_of_zeros(norm, rng):
     x, dy, weight, bias = norm.arrays(rng, "float32")
     dy[...] = 0
     _, ctx = norm.forward(x, weight, bias)
@@ -70,7 +72,7 @@ def test_a_dy_of_zeros(norm, backend, rng):
 
 @ALL
 @HALVES_AND_FLOATS
-def test_a_wild_group_leaves_the_bits_of_the_others_alone(norm, dtype, backend, rng):
+def test_a_wild_group_leaves_the_bits_of_the_others_alone(norm, dtype, rng):
     x, dy, weight, bias = norm.arrays(rng, dtype)
     groups = norm.groups
     wild_x, wild_dy = x.copy(), dy.copy()
@@ -90,7 +92,7 @@ def test_a_wild_group_leaves_the_bits_of_the_others_alone(norm, dtype, backend, 
 @ALL
 @HALVES_AND_FLOATS
 @pytest.mark.parametrize("offset", [0.0, 1.0, 3.0, 4.5, 10.0, 100.0, 1e4], ids=str)
-def test_statistics_at_every_offset(norm, dtype, offset, backend, rng):
+def test_statistics_at_every_offset(norm, dtype, offset, rng):
     # deviations are 2: at 4 a sum without a shift is given up, at 4.5 it is just too far
     x = norm.arrays(rng, dtype, offset=offset)[0]
     _, ctx = norm.forward(x)
@@ -101,7 +103,7 @@ def test_statistics_at_every_offset(norm, dtype, offset, backend, rng):
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 40_000), (60_000, 3)], ids=str)
-def test_a_sample_that_misleads(shape, backend, rng):
+def test_a_sample_that_misleads(shape, rng):
     """Of a large array four values are looked at before the choice: here they say the opposite of the rest."""
     for inside, sampled in ((1e4, (-1.0, 2.0, 5.0, 9.0)), (0.0, (1e4, 1e4, 1e4, 1e4))):
         x = (rng.standard_normal(shape) + inside).astype("float32")

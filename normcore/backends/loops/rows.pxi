@@ -68,7 +68,7 @@ cdef inline Affine affine_of_values(
 
 
 cdef struct Segment:
-    # Number, row, segment of the row, parameter: moved on by `advance`, because divisions take as long as short segments.
+    # Number, row, segment of the row, parameter: moved on by `advance`, for divisions take as long as short segments.
     Py_ssize_t t
     Py_ssize_t r
     Py_ssize_t k
@@ -173,7 +173,9 @@ cdef void write_values(
         f.normalize(at(o.x, first, runs * size), runs, size, &to, at(o.y, first, runs * size))
 
 
-cdef void write_segments(const Loops* f, const RowForward* o, const Rows* w, Py_ssize_t t0, Py_ssize_t t1) noexcept nogil:
+cdef void write_segments(
+    const Loops* f, const RowForward* o, const Rows* w, Py_ssize_t t0, Py_ssize_t t1
+) noexcept nogil:
     cdef Affine to
     cdef double numbers[3 * MAX_BLOCK]
     cdef Py_ssize_t n, size
