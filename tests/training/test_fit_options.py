@@ -482,6 +482,15 @@ class TestBatches:
         with pytest.raises(ValueError, match="one value per channel"):
             trainer().fit(X[:rows], y[:rows], batch_size=1)
 
+    def test_any_memory_layout(self):
+        wide = np.zeros((120, 8), np.float32)
+        wide[::2, ::2] = X
+        fits = []
+        for x in (X, wide[::2, ::2], np.asfortranarray(X)):
+            t = trainer()
+            fits.append((t.fit(x, y, 2, 7, seed=0).history, bits(t)))
+        assert fits[0] == fits[1] == fits[2]
+
     def test_frozen_batch_norm_takes_one_row(self):
         t = trainer()
         t.model[1].freeze()
