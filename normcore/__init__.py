@@ -42,9 +42,11 @@ if TYPE_CHECKING:
     from normcore import optim as optim
     from normcore import studies as studies
     from normcore import training as training
+    from normcore.moments import RunningMoments as RunningMoments
     from normcore.nn import MLP as MLP
     from normcore.training import History as History
     from normcore.training import Trainer as Trainer
+    from normcore.training import recalibrate as recalibrate
 
 _LAZY = {
     "data": "normcore.data",
@@ -54,7 +56,9 @@ _LAZY = {
     "training": "normcore.training",
     "MLP": "normcore.nn",
     "History": "normcore.training",
+    "RunningMoments": "normcore.moments",
     "Trainer": "normcore.training",
+    "recalibrate": "normcore.training",
 }
 
 

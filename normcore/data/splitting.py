@@ -81,13 +81,19 @@ def split(
         )
     if stratify and y.ndim != 1:
         raise ValueError(f"y must hold one class for each sample, got shape {y.shape}; say stratify=False")
-    held_out = min(max(round(samples * validation_fraction), 1), samples - 1)
-    rng = np.random.default_rng(_checked_seed(seed))
-    groups = _by_class(y) if stratify else [np.arange(samples)]
-    validation = np.zeros(samples, bool)
-    for members, count in zip(groups, _shares([len(g) for g in groups], held_out), strict=True):
-        validation[rng.choice(members, count, replace=False)] = True
+    validation = held_out(y, validation_fraction, np.random.default_rng(_checked_seed(seed)), stratify)
     return Part(X[~validation], y[~validation]), Part(X[validation], y[validation])
+
+
+def held_out(y: NDArray[Any], fraction: float, rng: np.random.Generator, stratify: bool) -> NDArray[np.bool_]:
+    """Return a mask of the samples for validation: `fraction` of them, at least one, and never all."""
+    samples = len(y)
+    count = min(max(round(samples * fraction), 1), samples - 1)
+    groups = _by_class(y) if stratify else [np.arange(samples)]
+    mask = np.zeros(samples, bool)
+    for members, share in zip(groups, _shares([len(g) for g in groups], count), strict=True):
+        mask[rng.choice(members, share, replace=False)] = True
+    return mask
 
 
 def _checked_seed(seed: Any) -> Any:

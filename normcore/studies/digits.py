@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -24,7 +25,7 @@ from normcore.data import Dataset, Part, load_digits, split
 from normcore.functional import batch_norm_forward, explain
 from normcore.nn import MLP, BatchNorm1d
 from normcore.optim import SGD
-from normcore.training import History, Trainer
+from normcore.training import DivergenceError, History, Trainer
 
 from ._blas import one_blas_thread
 from ._progress import StudyProgress
@@ -145,10 +146,12 @@ def _arm(name: str, config: Config, dataset: Dataset, train: Part, validation: P
         model = network(name, config, dataset)
         bar.training = f"{name}, learning rate {lr:g}"
         trainer = Trainer(model, SGD(model.parameters(), lr=lr))
-        with np.errstate(over="ignore", invalid="ignore"):  # a rate that is too large may diverge; the table shows it
-            histories[lr] = trainer.fit(
-                *train, config.epochs, config.batch_size, validation, seed=config.seed, callbacks=[bar]
-            )
+        # A rate that is too large may diverge: the epochs that it did not get to have no loss, and the table shows it.
+        with np.errstate(over="ignore", invalid="ignore"), suppress(DivergenceError):
+            trainer.fit(*train, config.epochs, config.batch_size, validation, seed=config.seed, callbacks=[bar])
+        histories[lr] = trainer.history
+        while len(histories[lr]) < config.epochs:
+            histories[lr].append(dict.fromkeys(trainer.log_names, math.nan), 0.0)
     tried = {lr: history.history["loss"][-1] for lr, history in histories.items()}
     best = min(tried, key=lambda lr: tried[lr] if math.isfinite(tried[lr]) else math.inf)
     history = histories[best]

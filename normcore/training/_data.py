@@ -13,6 +13,11 @@ from normcore.nn._checks import Array
 _BLOCK = 1 << 20
 
 
+def as_batch(rows: Array, dtype: np.dtype[Any]) -> Array:
+    """`rows` in the dtype of the model."""
+    return rows if rows.dtype == dtype else rows.astype(dtype)
+
+
 def check_inputs(X: ArrayLike, name: str = "X") -> Array:
     """`X` as a floating-point array with rows."""
     if isinstance(X, np.ma.MaskedArray):

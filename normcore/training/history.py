@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json
+import math
+import os
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ._files import write_atomically
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _SHOWN = 10
 
@@ -28,11 +39,23 @@ class History:
         self.seconds: list[float] = []
 
     def append(self, logs: Mapping[str, float], seconds: float) -> None:
-        """Add an epoch."""
+        """Add an epoch. Names that some epochs lack, because training went on with other arguments, are NaN there."""
+        count = len(self.epoch)
         for name, value in logs.items():
-            self.history.setdefault(name, []).append(float(value))
-        self.epoch.append(len(self.epoch))
+            self.history.setdefault(name, [math.nan] * count).append(float(value))
+        for name in self.history.keys() - logs.keys():
+            self.history[name].append(math.nan)
         self.seconds.append(float(seconds))
+        self.epoch.append(count)
+
+    def _trim(self) -> None:
+        """Forget an epoch that Ctrl-C caught while it was being added."""
+        count = len(self.epoch)
+        for name in [name for name, values in self.history.items() if len(values) > count]:
+            del self.history[name][count:]
+            if not self.history[name]:
+                del self.history[name]
+        del self.seconds[count:]
 
     def to_dict(self) -> dict[str, Any]:
         """Return copies as `{"epoch": [...], "seconds": [...], "history": {name: [...]}}`, ready for `json.dump`."""
@@ -41,6 +64,120 @@ class History:
             "seconds": list(self.seconds),
             "history": {name: list(values) for name, values in self.history.items()},
         }
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> History:
+        """Return the history that `to_dict` made `content` of.
+
+        Parameters
+        ----------
+        content : mapping
+            With "epoch", "seconds" and "history", as `to_dict` returns.
+
+        Raises
+        ------
+        ValueError
+            If it is anything else.
+        """
+        try:
+            epochs, seconds = list(content["epoch"]), [_number(value) for value in content["seconds"]]
+            values = {str(name): [_number(value) for value in row] for name, row in content["history"].items()}
+        except (KeyError, TypeError, ValueError, AttributeError):
+            epochs, seconds, values = [None], [], {}
+        count = len(epochs)
+        if epochs != list(range(count)) or {len(seconds), *map(len, values.values())} != {count}:
+            raise ValueError('History: content must have "epoch", "seconds" and "history", as to_dict() returns.')
+        history = cls()
+        history.epoch, history.seconds, history.history = epochs, seconds, values
+        return history
+
+    def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
+        """Return everything as JSON text, and with `path` write it there too, whole or not at all.
+
+        Parameters
+        ----------
+        path : path, optional
+            A file to write to.
+
+        Returns
+        -------
+        str
+            NaN is null there, and infinity a string, because JSON has no numbers for them.
+        """
+        content = self.to_dict()
+        content["history"] = {name: [_in_json(value) for value in row] for name, row in content["history"].items()}
+        text = json.dumps(content, allow_nan=False)
+        if path is not None:
+            write_atomically(path, (text + "\n").encode())
+        return text
+
+    @classmethod
+    def from_json(cls, source: str | os.PathLike[str]) -> History:
+        """Return the history that `to_json` wrote.
+
+        Parameters
+        ----------
+        source : path, or the text itself
+            A string that begins with a brace is the text.
+
+        Raises
+        ------
+        ValueError
+            If it is not what `to_json` writes.
+        OSError
+            If the file cannot be read.
+        """
+        is_text = isinstance(source, str) and source.lstrip().startswith("{")
+        text = str(source) if is_text else Path(source).read_text(encoding="utf-8")
+        try:
+            content = json.loads(text)
+        except ValueError:
+            raise ValueError("History.from_json: source is no JSON; pass what to_json() wrote.") from None
+        if not isinstance(content, dict):
+            raise ValueError("History.from_json: source is no history; pass what to_json() wrote.")
+        return cls.from_dict(content)
+
+    def to_csv(self, path: str | os.PathLike[str] | None = None) -> str:
+        """Return a table as CSV text, a line for each epoch, and with `path` write it there too.
+
+        Parameters
+        ----------
+        path : path, optional
+            A file to write to.
+
+        Returns
+        -------
+        str
+            The columns are epoch (from 0), the names, and seconds; every number reads back as the same float.
+        """
+        file = io.StringIO()
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["epoch", *self.history, "seconds"])
+        for i, number in enumerate(self.epoch):
+            writer.writerow([number, *(repr(row[i]) for row in self.history.values()), repr(self.seconds[i])])
+        text = file.getvalue()
+        if path is not None:
+            write_atomically(path, text.encode())
+        return text
+
+    def plot(self) -> Figure:
+        """Draw every value over the epochs, training solid and validation dashed (needs matplotlib).
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+            Belongs to nobody else: pyplot is not used. Save it with `figure.savefig(path)`.
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        ValueError
+            If there is no epoch yet.
+        """
+        from ._plots import draw_history
+
+        return draw_history(self)
 
     def __len__(self) -> int:
         return len(self.epoch)
@@ -60,6 +197,16 @@ class History:
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
         return "\n".join([head, *lines])
+
+
+def _in_json(value: float) -> float | str | None:
+    if math.isfinite(value):
+        return value
+    return None if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+
+
+def _number(value: Any) -> float:
+    return math.nan if value is None else float(value)
 
 
 def format_value(value: float) -> str:

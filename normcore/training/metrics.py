@@ -1,16 +1,24 @@
-"""Metrics: functions `metric(output, target) -> float`, a mean over rows."""
+"""Metrics: functions `metric(output, target) -> float` that are means over rows, by name or the user's own.
+
+What is no mean over rows (R2, F1) is a `PooledMetric`, which sees all batches before it says its value.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from normcore.nn._checks import Array
+from normcore.nn._checks import Array, as_size
+
+from ._pooled import F1, R2, RMSE, PooledMetric
 
 Metric: TypeAlias = Callable[[Array, Array], float]
 Metrics: TypeAlias = Mapping[str, str | Metric] | Iterable[str | Metric] | str | Metric | None
+
+_TOP = re.compile(r"top_([1-9][0-9]{0,8})_accuracy")
 
 
 def accuracy(output: Array, target: Array) -> float:
@@ -27,11 +35,93 @@ def accuracy(output: Array, target: Array) -> float:
     return float(np.count_nonzero(output.argmax(axis=1) == expected)) / len(output)
 
 
-_KNOWN: dict[str, Metric] = {"accuracy": accuracy}
+def binary_accuracy(output: Array, target: Array) -> float:
+    """Return the share of outputs on the right side of 0, for logits and targets 0 or 1 of the same shape.
+
+    Parameters
+    ----------
+    output : ndarray
+        Logits: above 0 stands for the class 1.
+    target : ndarray of the output's shape
+        0 or 1; probabilities count as 1 above 0.5.
+    """
+    _check_shapes("binary_accuracy", output, target)
+    return float(np.count_nonzero((output > 0) == (target > 0.5))) / max(output.size, 1)
 
 
-def resolve(metrics: Metrics) -> dict[str, Metric]:
+def top_k_accuracy(k: int) -> Metric:
+    """Return the metric whose value is the share of rows with fewer than k outputs above that of the target.
+
+    By name: "top_5_accuracy" for k = 5.
+
+    Parameters
+    ----------
+    k : int
+        Positive. An output equal to the target's does not push it out.
+    """
+    k = as_size(k, "k", "top_k_accuracy")
+
+    def metric(output: Array, target: Array) -> float:
+        expected = target if target.ndim == 1 else target.argmax(axis=1)
+        own = np.take_along_axis(output, expected[:, None], axis=1)
+        # Asked so that a NaN is a miss.
+        above = output.shape[1] - np.count_nonzero(output <= own, axis=1)
+        return float(np.count_nonzero(above < k)) / len(output)
+
+    metric.__name__ = f"top_{k}_accuracy"
+    return metric
+
+
+def mse(output: Array, target: Array) -> float:
+    """Return the mean squared error over all elements, computed in float64.
+
+    Parameters
+    ----------
+    output, target : ndarray
+        Of the same shape.
+    """
+    _check_shapes("mse", output, target)
+    return float(np.mean(np.square(np.subtract(output, target, dtype=np.float64))))
+
+
+def mae(output: Array, target: Array) -> float:
+    """Return the mean absolute error over all elements, computed in float64.
+
+    Parameters
+    ----------
+    output, target : ndarray
+        Of the same shape.
+    """
+    _check_shapes("mae", output, target)
+    return float(np.mean(np.abs(np.subtract(output, target, dtype=np.float64))))
+
+
+def _check_shapes(name: str, output: Array, target: Array) -> None:
+    if output.shape != target.shape:
+        raise ValueError(
+            f"{name}: output has shape {output.shape}, but target has shape {target.shape}; nothing is broadcast."
+        )
+
+
+_KNOWN: dict[str, Metric] = {
+    "accuracy": accuracy,
+    "binary_accuracy": binary_accuracy,
+    "f1": F1(),
+    "mse": mse,
+    "rmse": RMSE(),
+    "mae": mae,
+    "r2": R2(),
+}
+
+
+def resolve(metrics: Metrics, binary: bool = False) -> dict[str, Metric]:
     """Return the metrics by name.
+
+    Parameters
+    ----------
+    metrics : name, function, PooledMetric, list or dict of these, or None
+    binary : bool
+        Whether outputs are logits of their own, so that "accuracy" is `binary_accuracy`.
 
     Raises
     ------
@@ -60,18 +150,28 @@ def resolve(metrics: Metrics) -> dict[str, Metric]:
     found: dict[str, Metric] = {}
     for name, metric in pairs:
         if isinstance(metric, str):
-            if metric not in _KNOWN:
-                raise ValueError(
-                    f"Trainer: metrics has the unknown name {metric!r}; use {', '.join(map(repr, _KNOWN))} or a "
-                    "function (output, target) -> float."
-                )
-            metric = _KNOWN[metric]
-        if not callable(metric):
+            metric = _named(metric, binary)
+        if not callable(metric) or isinstance(metric, type):
             raise TypeError(
                 f"Trainer: each of metrics must be a name or a function (output, target) -> float, "
                 f"got {type(metric).__name__}."
             )
-        if name == "loss" or name in found:
+        if name in ("loss", "lr") or name in found:
             raise ValueError(f"Trainer: metrics has the name {name!r}, which is taken; pass a dict with other names.")
         found[name] = metric
     return found
+
+
+def _named(name: str, binary: bool) -> Metric:
+    top = _TOP.fullmatch(name)
+    if top:
+        return top_k_accuracy(int(top[1]))
+    if name not in _KNOWN:
+        raise ValueError(
+            f"Trainer: metrics has the unknown name {name!r}; use {', '.join(map(repr, _KNOWN))}, 'top_5_accuracy' or "
+            "a function (output, target) -> float."
+        )
+    return binary_accuracy if binary and name == "accuracy" else _KNOWN[name]
+
+
+__all__ = ["Metric", "PooledMetric", "accuracy", "binary_accuracy", "mae", "mse", "resolve", "top_k_accuracy"]

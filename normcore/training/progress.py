@@ -23,11 +23,14 @@ class Progress(Callback):
     ----------
     epochs, steps : int
         Number of epochs, and of batches in each.
+    done : int
+        Epochs that were done before, in a training that is resumed.
     """
 
-    def __init__(self, epochs: int, steps: int) -> None:
+    def __init__(self, epochs: int, steps: int, done: int = 0) -> None:
         self.epochs = epochs
         self.steps = steps
+        self.done = done
         self._bar: Any = None
         self._started = 0.0
 
@@ -37,7 +40,7 @@ class Progress(Callback):
             from tqdm import tqdm  # type: ignore[import-untyped, unused-ignore] # stubs may be installed
         except ImportError:
             return
-        self._bar = tqdm(total=self.epochs * self.steps, unit="batch", file=sys.stderr)
+        self._bar = tqdm(total=self.epochs * self.steps, initial=self.done * self.steps, unit="batch", file=sys.stderr)
 
     def on_epoch_begin(self, trainer: Trainer, epoch: int) -> None:
         """Name the epoch."""

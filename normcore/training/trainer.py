@@ -2,38 +2,34 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
-from typing import Any, Protocol, cast
+from collections.abc import Iterable
+from contextlib import ExitStack
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from normcore._dispatch import asked_for
-from normcore.nn import CrossEntropyLoss, Loss, Module, MSELoss
-from normcore.nn._checks import Array, as_size
+from normcore.nn import BCEWithLogitsLoss, CrossEntropyLoss, Module
+from normcore.nn._checks import Array, as_number, as_size
 from normcore.nn.init import RandomState, as_generator
 from normcore.optim import Adam, Optimizer
 
+from . import _checkpoint, _passes
 from . import metrics as _metrics
-from ._data import batch_bounds, check_finite, check_inputs, check_pair
+from ._criterion import Criterion, resolve_loss
+from ._data import as_batch, batch_bounds, check_inputs
+from ._errors import kind
+from ._fitting import check_fit, check_fraction, check_single_row, check_validation, cut, model_dtype, weighted
+from ._listeners import Listeners, check_callbacks
+from ._mode import mode
+from ._random import seed_layers
+from ._run import Run
+from ._scheduler import Scheduler, check_scheduler, stepped
+from ._weights import ClassWeight
 from .callback import Callback
 from .history import History
 from .progress import Progress
-
-
-class Criterion(Protocol):
-    """What the trainer needs of a loss object."""
-
-    def __call__(self, output: Array, target: Any) -> Any:
-        """Return the loss, a number."""
-
-    def backward(self) -> Array:
-        """Return its gradient with respect to the output."""
-
-
-_LOSSES: dict[str, type[Loss]] = {"cross_entropy": CrossEntropyLoss, "mse": MSELoss}
 
 
 class Trainer:
@@ -42,15 +38,21 @@ class Trainer:
     Parameters
     ----------
     model : Module
-        Any of `normcore.nn`, such as an `MLP`.
     optimizer : Optimizer, optional
         For the parameters of `model`. `Adam(model.parameters())` when not given.
-    loss : "cross_entropy", "mse" or a loss object
+    loss : "cross_entropy", "mse", "bce_with_logits" or a loss object
         A loss object is called as `loss(output, target)`, returns a number, and has `backward()`, which returns the
-        gradient of the output.
+        gradient of the output. To take weights it is called as `loss(output, target, sample_weight=w)`.
     metrics : optional
-        Names ("accuracy"), functions `(output, target) -> float` that are means over rows, or a dict from name to
-        either. When not given: accuracy for cross-entropy, nothing for other losses.
+        Names ("accuracy", "binary_accuracy", "top_5_accuracy" for any number, "f1", "mse", "rmse", "mae", "r2"),
+        functions `(output, target) -> float` that are means over rows, a `PooledMetric`, or a dict from name to any of
+        these. When not given: accuracy for the two classification losses, nothing for other losses. Metrics do not
+        look at weights.
+    scheduler : optional
+        A learning-rate schedule. Its `step()` is called after each step of the optimiser, or after each epoch when its
+        attribute `per_epoch` is true. The history then has the learning rate of each epoch's last step under "lr".
+    clip_norm : float, optional
+        Scales the gradients of every step down to this norm together (`normcore.optim.clip_grad_norm_`).
 
     Attributes
     ----------
@@ -58,11 +60,15 @@ class Trainer:
         Of the last `fit`, or of the running one: after Ctrl-C it holds the epochs that were finished.
     stop_training : bool
         A callback sets it to end training after the current epoch.
+    log_names : tuple of str
+        The names that the logs of every epoch have, set when `fit` begins.
 
     Notes
     -----
     X of another float dtype than the model's is converted batch by batch. A last batch of a single row joins the batch
-    before it (here and in `evaluate` and `predict`), so any batch size of at least 2 goes with any number of rows.
+    before it (here and in `evaluate` and `predict`), so any batch size of at least 2 goes with any number of rows. A
+    batch size of 1 goes with every model that can be trained on one row, which batch norm over (N, C) cannot: `fit`
+    then says so before it begins.
 
     Raises
     ------
@@ -78,14 +84,16 @@ class Trainer:
         optimizer: Optimizer | None = None,
         loss: str | Criterion = "cross_entropy",
         metrics: _metrics.Metrics = None,
+        scheduler: Scheduler | None = None,
+        clip_norm: float | None = None,
     ) -> None:
         if not isinstance(model, Module):
-            raise TypeError(f"Trainer: model must be a normcore.nn.Module, got {_kind(model)}.")
+            raise TypeError(f"Trainer: model must be a normcore.nn.Module, got {kind(model)}.")
         if optimizer is None:
             optimizer = Adam(model.parameters())
         if not isinstance(optimizer, Optimizer):
             raise TypeError(
-                f"Trainer: optimizer must be an optimizer object, got {_kind(optimizer)}; "
+                f"Trainer: optimizer must be an optimizer object, got {kind(optimizer)}; "
                 "pass for instance normcore.optim.Adam(model.parameters(), lr=1e-3)."
             )
         own = {id(parameter) for parameter in model.parameters()}
@@ -95,13 +103,17 @@ class Trainer:
             )
         self.model = model
         self.optimizer = optimizer
-        self.loss = _resolve_loss(loss)
-        self._loss_is_sum = getattr(self.loss, "reduction", "mean") == "sum"
-        if metrics is None and isinstance(self.loss, CrossEntropyLoss):
+        self.loss = resolve_loss(loss)
+        binary = isinstance(self.loss, BCEWithLogitsLoss)
+        if metrics is None and (binary or isinstance(self.loss, CrossEntropyLoss)):
             metrics = "accuracy"
-        self.metrics = _metrics.resolve(metrics)
+        self.metrics = _metrics.resolve(metrics, binary)
+        self.scheduler = check_scheduler(scheduler)
+        self.clip_norm = None if clip_norm is None else as_number(clip_norm, "clip_norm", "Trainer", "(0, inf)")
         self.history = History()
         self.stop_training = False
+        self.log_names: tuple[str, ...] = ()
+        self._run: Run | None = None
 
     def fit(
         self,
@@ -114,6 +126,11 @@ class Trainer:
         shuffle: bool = True,
         callbacks: Iterable[Callback] | None = None,
         progress: bool = False,
+        *,
+        validation_split: float = 0.0,
+        sample_weight: ArrayLike | None = None,
+        class_weight: ClassWeight = None,
+        resume: bool = False,
     ) -> History:
         """Train, and return what happened. Called again, it goes on from where model and optimizer are.
 
@@ -130,67 +147,142 @@ class Trainer:
         validation_data : pair (X, y), optional
             As X and y. Evaluated in evaluation mode after every epoch, under the names "val_loss", ...
         seed : None, int or numpy.random.Generator
-            For the order of the rows. The same seed and starting values give the same bits.
+            For the order of the rows and the validation split. The same seed and starting values give the same bits: an
+            int also sets the random generators that layers such as dropout hold, a Generator leaves them alone.
         shuffle : bool
             Whether to go through the rows in a new random order in every epoch.
         callbacks : iterable of Callback
             See `Callback`.
         progress : bool
             Show a progress bar on stderr (with tqdm; without it, a line for each epoch).
+        validation_split : float
+            Share of the rows to validate with instead of `validation_data`, from 0 to below 1. Drawn at random with
+            `seed`, in equal shares of every class where y holds integer classes. (Keras takes the last rows, which is
+            wrong for sorted data.) Their `sample_weight` counts in "val_loss".
+        sample_weight : array of shape (N,), optional
+            How much each row counts in the loss, `sum(w * l) / sum(w)` in every batch; finite and not negative.
+        class_weight : dict or "balanced", optional
+            How much each class in y counts, multiplied into `sample_weight`; 1 for classes that the dict leaves out.
+            "balanced" is scikit-learn's `rows / (classes * rows of the class)`, of the rows that are trained on. Like
+            Keras's it does not count in "val_loss".
+        resume : bool
+            Go on with the training that `load_checkpoint` restored or that was interrupted, up to `epochs` epochs in
+            all: the history continues, the order of rows goes on where it was (`seed` is not used), and callbacks get
+            back what they remembered. A training that a callback has ended stays ended, unless `stop_training` is set
+            to False first. If there is nothing to go on with, begin. So one script, run again and again,
+            finishes what it began.
 
         Returns
         -------
         History
             "loss" and metrics are means over the rows as seen while training, so each batch counts with the parameters
             of its step, and in training mode. This is Keras's convention. (A loss with ``reduction="sum"`` is summed
-            and divided by the number of rows.)
+            and divided by the number of rows, or by the sum of their weights.)
 
         Raises
         ------
         ValueError, TypeError
             If data or arguments do not fit each other or the model. Nothing has been trained then.
+        DivergenceError
+            If the loss of a batch is NaN or infinite; see there for what is left.
         KeyboardInterrupt
             Passed on after tidying up: the model is usable, and `trainer.history` holds the finished epochs.
         """
         epochs = as_size(epochs, "epochs")
         batch_size = as_size(batch_size, "batch_size")
-        X, y = check_pair(X, y)
-        self._check_finite(X, y)
-        y = self._check_fit(X, y)
-        if validation_data is not None:
-            validation_data = self._check_validation(validation_data, X)
+        rows = check_fit(self, X, y, sample_weight)
+        validation = None if validation_data is None else check_validation(self, validation_data, rows.X)
+        share = check_fraction(validation_split, len(rows), validation_data)
         generator = as_generator(seed, "seed")
-        listeners = _check_callbacks(callbacks)
-        bounds = batch_bounds(len(X), batch_size)
-        if bounds[-1] == (len(X) - 1, len(X)):
-            self._check_single_row(X)
+        heard = check_callbacks(callbacks)
+        before = self._run if resume else None
+        run = Run.begin(generator, bool(share)) if before is None else before.go_on(bool(share))
+        if run.split_seed is not None:
+            rows, validation = cut(rows, share, run.split_seed)
+        rows = weighted(rows, class_weight, self)
+        bounds = batch_bounds(len(rows), batch_size)
+        if bounds[-1] == (len(rows) - 1, len(rows)):
+            check_single_row(self, rows.X)
 
+        if before is None:
+            self.history = History()
+            self.stop_training = False
+            if seed is not None and seed is not generator:
+                seed_layers(self.model, int(seed))  # type: ignore[arg-type] # a Generator is the generator itself
+        history, done = self.history, len(self.history)
         if progress:
-            listeners.append(Progress(epochs, len(bounds)))
-        history = self.history = History()
-        self.stop_training = False
+            heard.append(Progress(epochs, len(bounds), done))
+        logs_lr = self.scheduler is not None or any(callback.changes_lr for callback in heard)
+        names = ("loss", *self.metrics)
+        self.log_names = names + (() if validation is None else tuple(f"val_{name}" for name in names))
+        self.log_names += ("lr",) if logs_lr else ()
+        by_epoch = stepped(self.scheduler, per_epoch=True)
+        listeners, states = Listeners(heard), run.states()
+        self._run = run
         # Leaving the stack runs every on_train_end that is due, whatever ended the training; then the mode is restored.
-        with _mode(self.model, training=True), ExitStack() as stack:
-            for callback in listeners:
-                stack.callback(callback.on_train_end, self)
-                callback.on_train_begin(self)
-            for epoch in range(epochs):
+        with mode(self.model, training=True), ExitStack() as stack:
+            listeners.begin(self, stack, states)
+            # Not before: if one refuses to begin, what was remembered is still there for another try.
+            run.listeners = listeners
+            stack.callback(history._trim)
+            for epoch in range(epochs if before and self.stop_training else done, epochs):
                 started = time.perf_counter()
-                for callback in listeners:
-                    callback.on_epoch_begin(self, epoch)
-                order = generator.permutation(len(X)) if shuffle else None
-                logs = self._train_epoch(X, y, bounds, order, listeners)
-                if validation_data is not None:
-                    scores = self._evaluate(*validation_data, batch_size)
+                for begins in listeners.epoch_begin:
+                    begins(self, epoch)
+                order = run.order(len(rows), rows.chosen, shuffle)
+                logs, lr = _passes.train(self, rows, bounds, order, epoch, listeners)
+                if validation is not None:
+                    scores = _passes.evaluate(self, validation, batch_size)
                     logs.update({f"val_{name}": value for name, value in scores.items()})
+                if logs_lr:
+                    logs["lr"] = lr
+                if by_epoch is not None:
+                    by_epoch.step()
                 history.append(logs, time.perf_counter() - started)
-                for callback in listeners:
-                    callback.on_epoch_end(self, epoch, logs)
+                for ends in listeners.epoch_end:
+                    ends(self, epoch, logs)
                 if self.stop_training:
                     break
         return history
 
-    def evaluate(self, X: ArrayLike, y: ArrayLike, batch_size: int = 256) -> dict[str, float]:
+    def partial_fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        batch_size: int | None = None,
+    ) -> dict[str, float]:
+        """Go once through these rows, in the order they have, and return their loss and metrics.
+
+        For data that come in parts. Neither `history` nor callbacks take part; a schedule that steps by batches does.
+
+        Parameters
+        ----------
+        X, y, sample_weight : array
+            As for `fit`.
+        batch_size : int, optional
+            Rows in a step. When not given, a single step with all of them.
+
+        Returns
+        -------
+        dict of str to float
+            "loss" and the metrics, as seen while training.
+
+        Raises
+        ------
+        ValueError, TypeError, DivergenceError
+            As `fit`.
+        """
+        rows = check_fit(self, X, y, sample_weight)
+        bounds = batch_bounds(len(rows), len(rows) if batch_size is None else as_size(batch_size, "batch_size"))
+        if bounds[-1] == (len(rows) - 1, len(rows)):
+            check_single_row(self, rows.X)
+        with mode(self.model, training=True):
+            return _passes.train(self, rows, bounds, None, len(self.history), None)[0]
+
+    def evaluate(
+        self, X: ArrayLike, y: ArrayLike, batch_size: int = 256, sample_weight: ArrayLike | None = None
+    ) -> dict[str, float]:
         """Return the loss and the metrics, means over rows, in evaluation mode.
 
         The model's mode is restored afterwards.
@@ -201,6 +293,8 @@ class Trainer:
             As for `fit`.
         batch_size : int
             Rows at a time.
+        sample_weight : array of shape (N,), optional
+            How much each row counts in the loss.
 
         Returns
         -------
@@ -213,9 +307,7 @@ class Trainer:
             If data or arguments do not fit each other or the model.
         """
         batch_size = as_size(batch_size, "batch_size")
-        X, y = check_pair(X, y)
-        y = self._check_fit(X, y)
-        return self._evaluate(X, y, batch_size)
+        return _passes.evaluate(self, check_fit(self, X, y, sample_weight, finite=False), batch_size)
 
     def predict(self, X: ArrayLike, batch_size: int = 256) -> Array:
         """Return the model's raw outputs for X, in evaluation mode: for cross-entropy these are logits.
@@ -241,166 +333,57 @@ class Trainer:
         """
         batch_size = as_size(batch_size, "batch_size")
         X = check_inputs(X)
-        dtype = self._dtype(X)
+        dtype = model_dtype(self, X)
         outputs: Array | None = None
-        with _mode(self.model, training=False):
+        with mode(self.model, training=False):
             for start, stop in batch_bounds(len(X), batch_size) or [(0, 0)]:
-                output = self.model(_as_batch(X[start:stop], dtype))
+                output = self.model(as_batch(X[start:stop], dtype))
                 if outputs is None:
                     outputs = np.empty((len(X), *output.shape[1:]), output.dtype)
                 outputs[start:stop] = output
         assert outputs is not None
         return outputs
 
-    # Inside
+    def save_checkpoint(self, path: str | os.PathLike[str]) -> None:
+        """Write everything that going on needs, so that a resumed training gives the same bits as one never stopped.
 
-    def _train_epoch(
-        self, X: Array, y: Array, bounds: list[tuple[int, int]], order: Array | None, callbacks: list[Callback]
-    ) -> dict[str, float]:
-        model, criterion, optimizer = self.model, self.loss, self.optimizer
-        totals = dict.fromkeys(("loss", *self.metrics), 0.0)
-        dtype = self._dtype(X)
-        for batch, (start, stop) in enumerate(bounds):
-            rows: Any = slice(start, stop) if order is None else order[start:stop]
-            target = y[rows]
-            output = model(_as_batch(X[rows], dtype))
-            logs = {"loss": float(criterion(output, target))}
-            model.backward(criterion.backward())
-            optimizer.step()
-            self._score(output, target, logs)
-            self._add(totals, logs, stop - start)
-            for callback in callbacks:
-                callback.on_batch_end(self, batch, logs)
-        return {name: total / len(X) for name, total in totals.items()}
+        That is the model, the optimiser, the schedule, the random states of the trainer and of layers, the history and
+        what callbacks remember. Call it between epochs, as `ModelCheckpoint` does. No pickle is involved.
 
-    def _score(self, output: Array, target: Array, logs: dict[str, float]) -> None:
-        """Put the metrics of a batch into `logs`."""
-        for name, metric in self.metrics.items():
-            logs[name] = float(metric(output, target))
+        Parameters
+        ----------
+        path : path
+            A name that ends in ".safetensors" makes a file of that format (needs the package safetensors), any other
+            one an npz file. It is written beside `path` first and then put in its place, so that there is always a
+            whole file.
 
-    def _add(self, totals: dict[str, float], logs: dict[str, float], rows: int) -> None:
-        """Add the values of a batch to the sums over rows."""
-        for name, value in logs.items():
-            totals[name] += value if name == "loss" and self._loss_is_sum else value * rows
-
-    def _evaluate(self, X: Array, y: Array, batch_size: int) -> dict[str, float]:
-        totals = dict.fromkeys(("loss", *self.metrics), 0.0)
-        dtype = self._dtype(X)
-        with _mode(self.model, training=False):
-            for start, stop in batch_bounds(len(X), batch_size):
-                output, target = self.model(_as_batch(X[start:stop], dtype)), y[start:stop]
-                logs = {"loss": float(self.loss(output, target))}
-                self._score(output, target, logs)
-                self._add(totals, logs, stop - start)
-        return {name: total / len(X) for name, total in totals.items()}
-
-    def _check_finite(self, X: Array, y: Array, names: tuple[str, str] = ("X", "y")) -> None:
-        dtype = self._dtype(X)
-        check_finite(X, names[0], dtype)
-        # Ours convert the target; what a loss of somebody else's does with it is its own affair.
-        check_finite(y, names[1], dtype if isinstance(self.loss, Loss) else None)
-
-    def _check_fit(self, X: Array, y: Array, names: tuple[str, str] = ("X", "y")) -> Array:
-        """Try two rows in evaluation mode, which changes nothing, and let the loss look at all targets."""
-        asked_for()  # raises for a wrong NORMCORE_BACKEND, which is no fault of X
-        try:
-            with _mode(self.model, training=False):
-                output = self.model(_as_batch(X[:2], self._dtype(X)))
-        except (TypeError, ValueError) as error:
-            raise _kind_of(error)(f"{names[0]} does not fit the model: {error}") from None
-        check = getattr(self.loss, "check_target", None)
-        if check is None:
-            return y
-        try:
-            return check(y, (len(X), *output.shape[1:]))  # type: ignore[no-any-return] # NumPy's stubs say Any
-        except (TypeError, ValueError) as error:
-            raise _kind_of(error)(f"{names[1]} does not fit the loss and the model's output: {error}") from None
-
-    def _check_single_row(self, X: Array) -> None:
-        """Try a batch of one row in training mode, as `fit` is going to, and put everything back.
-
-        Batch norm over (N, C) refuses such a batch, but a layer before it may by then have updated its statistics.
+        Raises
+        ------
+        OSError
+            If it cannot be written. What was at `path` is still there then.
         """
-        before = [(buffer, buffer.copy()) for buffer in self.model.buffers()]
-        with _mode(self.model, training=True):
-            try:
-                self.model(_as_batch(X[:1], self._dtype(X)))
-            finally:
-                for buffer, was in before:
-                    buffer[...] = was
+        _checkpoint.save(self, path)
 
-    def _check_validation(self, data: Any, X: Array) -> tuple[Array, Array]:
-        if not isinstance(data, (tuple, list)) or len(data) != 2:
-            raise TypeError(f"validation_data must be a pair (X, y), got {_kind(data)}.")
-        names = ("validation_data's X", "validation_data's y")
-        Xv, yv = check_pair(data[0], data[1], names)
-        if Xv.shape[1:] != X.shape[1:]:
-            raise ValueError(
-                f"validation_data's X has rows of shape {Xv.shape[1:]}, but X has rows of shape {X.shape[1:]}."
-            )
-        self._check_finite(Xv, yv, names)
-        return Xv, self._check_fit(Xv, yv, names)
+    def load_checkpoint(self, path: str | os.PathLike[str]) -> None:
+        """Take up everything that `save_checkpoint` wrote; `fit(..., resume=True)` then goes on.
 
-    def _dtype(self, X: Array) -> np.dtype[Any]:
-        parameter = next(self.model.parameters(), None)
-        return X.dtype if parameter is None else parameter.dtype
+        The trainer must have been made like the one that was saved: layers, optimiser, schedule.
+
+        Parameters
+        ----------
+        path : path
+            A file of `save_checkpoint`.
+
+        Raises
+        ------
+        ValueError
+            If it is damaged, no checkpoint, or of another model, optimiser or schedule. Nothing has been changed then.
+        OSError
+            If it cannot be read.
+        """
+        _checkpoint.load(self, path)
 
     def __repr__(self) -> str:
         return (
             f"Trainer(optimizer={self.optimizer!r}, loss={self.loss!r}, metrics={list(self.metrics)})\n{self.model!r}"
         )
-
-
-@contextmanager
-def _mode(model: Module, training: bool) -> Iterator[None]:
-    """Put the model into a mode, and afterwards each of its layers back into the mode that it had."""
-    before = [(module, module.training) for module in model.modules()]
-    model.train(training)
-    try:
-        yield
-    finally:
-        for module, was in before:
-            module.training = was
-
-
-def _kind_of(error: Exception) -> type[Exception]:
-    return TypeError if isinstance(error, TypeError) else ValueError
-
-
-def _check_callbacks(callbacks: Any) -> list[Callback]:
-    if callbacks is None:
-        return []
-    if not isinstance(callbacks, Iterable):
-        raise TypeError(f"callbacks must be a list of Callback objects, got {_kind(callbacks)}; put it into a list.")
-    found = list(callbacks)
-    for callback in found:
-        if not isinstance(callback, Callback):
-            raise TypeError(
-                f"callbacks must hold Callback objects, got {_kind(callback)}; "
-                "derive its class from normcore.training.Callback, and pass an object of it."
-            )
-    return found
-
-
-def _as_batch(batch: Array, dtype: np.dtype[Any]) -> Array:
-    return batch.astype(dtype, copy=False)
-
-
-def _resolve_loss(loss: Any) -> Criterion:
-    known = ", ".join(map(repr, _LOSSES))
-    if isinstance(loss, str):
-        if loss not in _LOSSES:
-            raise ValueError(f"Trainer: loss must be one of {known} or a loss object, got {loss!r}.")
-        return _LOSSES[loss]()
-    if isinstance(loss, type) or not callable(loss) or not callable(getattr(loss, "backward", None)):
-        raise TypeError(f"Trainer: loss must be one of {known} or a loss object with backward(), got {_kind(loss)}.")
-    if getattr(loss, "reduction", "mean") == "none":
-        raise ValueError("Trainer: loss has reduction='none', but training needs one number; use 'mean' or 'sum'.")
-    return cast(Criterion, loss)
-
-
-def _kind(value: Any) -> str:
-    """What a value is, for messages."""
-    if isinstance(value, type):
-        return f"the class {value.__name__}"
-    return repr(value) if isinstance(value, str) else type(value).__name__

@@ -284,7 +284,14 @@ class TestImports:
     ALLOWED: ClassVar = {
         "nn": {"normcore.functional", "normcore._threads"},
         "optim": {"normcore.nn", "normcore._dispatch", "normcore._threads"},
-        "training": {"normcore.nn", "normcore.optim", "normcore._dispatch"},
+        "training": {
+            "normcore.nn",
+            "normcore.optim",
+            "normcore.data",
+            "normcore.moments",
+            "normcore.functional",
+            "normcore._dispatch",
+        },
     }
 
     @pytest.mark.parametrize("folder", ALLOWED)

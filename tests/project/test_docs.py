@@ -16,6 +16,7 @@ MODULES = [
     "normcore._dispatch",
     "normcore._threads",
     "normcore._config",
+    "normcore.moments",
     "normcore.data.digits",
     "normcore.data.splitting",
     "normcore.nn",

@@ -37,9 +37,12 @@ BELOW = {
     "functional": {"_lane", "_dispatch", "_planners", "_context"},
     "_config": {"_dispatch", "_pool", "_threads", "backends", "_version"},
     "data": set(),
+    "moments": {"functional"},
     "nn": {"functional", "_threads"},
     "optim": {"nn", "_dispatch", "_threads"},  # for the backend asked for, and how many threads
-    "training": {"nn", "optim", "_dispatch"},  # for asked_for(): a wrong NORMCORE_BACKEND is no fault of the data
+    # data for the cut into training and validation rows; _dispatch for asked_for(): a wrong NORMCORE_BACKEND is no
+    # fault of the data
+    "training": {"nn", "optim", "data", "moments", "functional", "_dispatch"},
     "studies": {"training", "optim", "nn", "functional", "data", "_config", "_version"},
     "_bench": {"functional", "_config", "_threads"},
     "cli": {"studies", "_bench", "_config", "_dispatch", "_threads", "_version"},
@@ -49,7 +52,8 @@ RUNTIME = {"numpy"}
 OPTIONAL = {
     "numba": {"backends"},
     "tqdm": {"training", "studies"},
-    "matplotlib": {"studies"},
+    "matplotlib": {"training", "studies"},
+    "safetensors": {"training"},
     "threadpoolctl": {"studies"},
 }
 

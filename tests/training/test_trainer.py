@@ -314,7 +314,8 @@ class TestMetrics:
             (
                 "precision",
                 ValueError,
-                "Trainer: metrics has the unknown name 'precision'; use 'accuracy' or a function",
+                "Trainer: metrics has the unknown name 'precision'; use 'accuracy', 'binary_accuracy', 'f1', 'mse', "
+                "'rmse', 'mae', 'r2', 'top_5_accuracy' or a function",
             ),
             (
                 [3],
@@ -519,12 +520,13 @@ class TestRefusals:
             (
                 {"loss": "hinge"},
                 ValueError,
-                "Trainer: loss must be one of 'cross_entropy', 'mse' or a loss object, got 'hinge'.",
+                "Trainer: loss must be one of 'cross_entropy', 'mse', 'bce_with_logits' or a loss object, got 'hinge'.",
             ),
             (
                 {"loss": MSELoss},
                 TypeError,
-                "Trainer: loss must be one of 'cross_entropy', 'mse' or a loss object with backward()",
+                "Trainer: loss must be one of 'cross_entropy', 'mse', 'bce_with_logits' or a loss object with "
+                "backward()",
             ),
             ({"loss": len}, TypeError, "or a loss object with backward(), got builtin_function_or_method."),
             (

@@ -1,0 +1,164 @@
+"""Checkpoints: everything that going on with a training needs, in one file."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from normcore.nn._checks import Array
+from normcore.nn.batchnorm import _BatchNorm
+
+from . import _archive
+from ._random import from_state, layer_generators, state_of
+from ._run import Run
+from ._tree import pack, unpack
+from .history import History
+
+if TYPE_CHECKING:
+    from .trainer import Trainer
+
+_FORMAT = "normcore checkpoint 1"
+
+
+def save(trainer: Trainer, path: str | os.PathLike[str]) -> None:
+    """Write a checkpoint."""
+    arrays: dict[str, Array] = {}
+    content = {
+        "model": trainer.model.state_dict(),
+        "optimizer": [type(trainer.optimizer).__name__, trainer.optimizer.state_dict()],
+        "scheduler": None,
+        "history": trainer.history.to_dict(),
+        "stop_training": bool(trainer.stop_training),
+        "layer_generators": {name: state_of(it) for name, it in layer_generators(trainer.model).items()},
+        "frozen": {name: layer.frozen for name, layer in _freezable(trainer)},
+        "run": _run_content(trainer),
+    }
+    if trainer.scheduler is not None:
+        content["scheduler"] = [type(trainer.scheduler).__name__, _of_scheduler(trainer, "state_dict")()]
+    try:
+        packed = {name: pack(value, name, arrays) for name, value in content.items()}
+    except TypeError as error:
+        raise TypeError(f"save_checkpoint: {error}.") from None
+    _archive.write(path, arrays, json.dumps({"format": _FORMAT, **packed}))
+
+
+def _freezable(trainer: Trainer) -> Iterator[tuple[str, _BatchNorm]]:
+    """The layers that a callback may freeze while training: no part of PyTorch's state dict."""
+    return ((name, module) for name, module in trainer.model.named_modules() if isinstance(module, _BatchNorm))
+
+
+def _run_content(trainer: Trainer) -> dict[str, Any] | None:
+    run = trainer._run
+    if run is None:
+        return None
+    # A generator that the user passed to a layer and to fit has to be one generator again.
+    shared = [name for name, it in layer_generators(trainer.model).items() if it is run.generator]
+    return {
+        "generator": state_of(run.generator),
+        "shared": shared[0] if shared else None,
+        "split_seed": run.split_seed,
+        "callbacks": list(run.states()),
+    }
+
+
+def _of_scheduler(trainer: Trainer, method: str) -> Callable[..., Any]:
+    found = getattr(trainer.scheduler, method, None)
+    if not callable(found):
+        name = type(trainer.scheduler).__name__
+        raise ValueError(f"a checkpoint needs a scheduler with {method}(), but {name} has none.")
+    return found  # type: ignore[no-any-return] # getattr gives Any
+
+
+def load(trainer: Trainer, path: str | os.PathLike[str]) -> None:
+    """Read a checkpoint, check all of it, and only then change anything."""
+    try:
+        content = _read(path)
+        history = History.from_dict(content["history"])
+        generators = _check_generators(trainer, content["layer_generators"])
+        run = _check_run(content["run"], generators)
+        stop_training = bool(content["stop_training"])
+        frozen = {str(name): bool(value) for name, value in content["frozen"].items()}
+        _check_class("optimizer", trainer.optimizer, content["optimizer"][0])
+        _check_class("scheduler", trainer.scheduler, content["scheduler"][0] if content["scheduler"] else None)
+        _load_states(trainer, content)
+    except (KeyError, IndexError, TypeError, AttributeError):
+        raise ValueError(f"load_checkpoint: {os.fspath(path)!r}: it is damaged; nothing was changed.") from None
+    except ValueError as error:
+        message = str(error).rstrip(".")
+        raise ValueError(f"load_checkpoint: {os.fspath(path)!r}: {message}; nothing was changed.") from None
+    for name, layer in _freezable(trainer):
+        layer.frozen = frozen.get(name, layer.frozen)
+    own = layer_generators(trainer.model)
+    for name, generator in generators.items():
+        own[name].bit_generator.state = generator.bit_generator.state
+    if run is not None and content["run"]["shared"] is not None:
+        run.generator = own[content["run"]["shared"]]
+    trainer.history, trainer.stop_training, trainer._run = history, stop_training, run
+
+
+def _read(path: str | os.PathLike[str]) -> dict[str, Any]:
+    arrays, text = _archive.read(path)
+    try:
+        packed = json.loads(text)
+    except ValueError:
+        raise ValueError("it is damaged") from None
+    if not isinstance(packed, dict) or packed.get("format") != _FORMAT:
+        raise ValueError(f"it is no checkpoint that this version reads ({_FORMAT})")
+    return {name: unpack(value, arrays) for name, value in packed.items()}
+
+
+def _check_class(what: str, own: Any, saved: str | None) -> None:
+    name = None if own is None else type(own).__name__
+    if name != saved:
+        raise ValueError(f"its {what} is {saved}, but the trainer's is {name}; make the trainer like the one saved")
+
+
+def _check_generators(trainer: Trainer, states: Mapping[str, Any]) -> dict[str, np.random.Generator]:
+    own = layer_generators(trainer.model)
+    if set(own) != set(states):
+        only = sorted(set(own) ^ set(states))[0]
+        raise ValueError(f"the random generator {only} is in the model or in the file but not in both")
+    found = {name: from_state(state, f"the random generator {name}") for name, state in states.items()}
+    for name, generator in found.items():
+        if type(generator.bit_generator) is not type(own[name].bit_generator):
+            raise ValueError(
+                f"the random generator {name} is {type(generator.bit_generator).__name__} in the file, but "
+                f"{type(own[name].bit_generator).__name__} in the model"
+            )
+    return found
+
+
+def _check_run(content: Any, generators: Mapping[str, Any]) -> Run | None:
+    if content is None:
+        return None
+    states = [(str(name), dict(state)) for name, state in content["callbacks"]]
+    if content["shared"] is not None and content["shared"] not in generators:
+        raise ValueError(f"it names the random generator {content['shared']}, which it does not have")
+    split_seed = content["split_seed"]
+    return Run(
+        from_state(content["generator"], "the random state"), None if split_seed is None else int(split_seed), states
+    )
+
+
+def _load_states(trainer: Trainer, content: Mapping[str, Any]) -> None:
+    """Load model, optimiser and schedule, all or none of them."""
+    targets: list[tuple[Any, Any]] = [
+        (trainer.model, content["model"]),
+        (trainer.optimizer, content["optimizer"][1]),
+    ]
+    if trainer.scheduler is not None:
+        _of_scheduler(trainer, "load_state_dict")
+        targets.append((trainer.scheduler, content["scheduler"][1]))
+    undo: list[tuple[Any, Any]] = []
+    try:
+        for target, state in targets:
+            undo.append((target, target.state_dict()))
+            target.load_state_dict(state)
+    except BaseException:
+        for target, state in reversed(undo):
+            target.load_state_dict(state)
+        raise

@@ -1,0 +1,51 @@
+"""Training that cannot go on, and words for messages."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class DivergenceError(FloatingPointError):
+    """Training was stopped because the loss, or with `clip_norm` the norm of the gradients, was no finite number.
+
+    The parameters are those before the step of that batch, `trainer.history` holds the epochs before, and every
+    callback's `on_train_end` has run: with `EarlyStopping(restore_best_weights=True)` the model is the best one.
+
+    Parameters
+    ----------
+    message : str
+        What happened and what to do.
+    epoch, batch : int
+        Where, counted from 0.
+    value : float
+        The loss or the norm.
+    """
+
+    def __init__(self, message: str, epoch: int = 0, batch: int = 0, value: float = float("nan")) -> None:
+        super().__init__(message)
+        self.epoch = epoch
+        self.batch = batch
+        self.value = value
+
+
+def diverged(what: str, value: float, epoch: int, batch: int, lr: float) -> DivergenceError:
+    """The error for a loss or norm, counting from 1 as people and the progress display do."""
+    return DivergenceError(
+        f"training diverged: the {what} is {value} in epoch {epoch + 1}, batch {batch + 1} (learning rate {lr:g}); "
+        "lower the learning rate, clip gradients with clip_norm=1.0, or bring X and y to a common scale.",
+        epoch,
+        batch,
+        value,
+    )
+
+
+def kind(value: Any) -> str:
+    """What a value is, for messages."""
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    return repr(value) if isinstance(value, str) else type(value).__name__
+
+
+def same_kind(error: Exception) -> type[Exception]:
+    """TypeError or ValueError, whichever `error` is."""
+    return TypeError if isinstance(error, TypeError) else ValueError

@@ -1,0 +1,156 @@
+"""Going through the rows once: to train, or to evaluate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from math import isfinite, nan
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from normcore.nn._checks import Array
+from normcore.optim import clip_grad_norm_
+
+from ._data import as_batch, batch_bounds
+from ._errors import diverged
+from ._fitting import Rows, model_dtype
+from ._listeners import Listeners
+from ._mode import mode
+from ._pooled import PooledMetric
+from ._scheduler import stepped
+
+if TYPE_CHECKING:
+    from .trainer import Trainer
+
+
+class _Totals:
+    """Loss and metrics over rows, from those of batches."""
+
+    def __init__(self, trainer: Trainer) -> None:
+        self._loss = self._weight = 0.0
+        self._is_sum = getattr(trainer.loss, "reduction", "mean") == "sum"
+        self._criterion = trainer.loss
+        self._names = list(trainer.metrics)
+        self._means = [
+            (i, metric) for i, metric in enumerate(trainer.metrics.values()) if not isinstance(metric, PooledMetric)
+        ]
+        self._pooled = [
+            (i, metric, metric.start())
+            for i, metric in enumerate(trainer.metrics.values())
+            if isinstance(metric, PooledMetric)
+        ]
+        self._sums = [0.0] * len(self._names)
+        self._last = [0.0] * len(self._names)
+
+    def add(self, loss: float, weights: Array | None, output: Array, target: Array) -> None:
+        """Take in a batch. Called in every step of a training, so it makes nothing that nobody asked for."""
+        rows = len(output)
+        if self._is_sum:
+            weight: float = rows if weights is None else float(weights.sum())
+            self._loss += loss
+            self._weight += weight
+        else:
+            # What the loss itself divided by; the rows, for a loss of somebody else's.
+            weight = getattr(self._criterion, "total_weight", -1.0)
+            if weight < 0:
+                weight = rows if weights is None else float(weights.sum())
+            if weight:
+                self._loss += loss * weight
+                self._weight += weight
+        for i, metric in self._means:
+            self._last[i] = value = float(metric(output, target))
+            self._sums[i] += value * rows
+        for _, pooled, state in self._pooled:
+            pooled.add(state, output, target)
+
+    def logs(self, loss: float, output: Array, target: Array) -> dict[str, float]:
+        """Loss and metrics of the batch that was added last, alone."""
+        for i, pooled, _ in self._pooled:
+            self._last[i] = float(pooled(output, target))
+        return {"loss": loss, **dict(zip(self._names, self._last, strict=True))}
+
+    def means(self, rows: int) -> dict[str, float]:
+        """The values over all rows."""
+        values = [total / rows for total in self._sums]
+        for i, pooled, state in self._pooled:
+            values[i] = float(pooled.value(state))
+        loss = self._loss / self._weight if self._weight else nan  # no row counted
+        return {"loss": loss, **dict(zip(self._names, values, strict=True))}
+
+
+def _picker(X: Array, order: Array | None) -> Callable[[Any], Array]:
+    """What gives the rows of a batch: the quickest way that does not read all of X."""
+    # take is several times quicker on short rows, but copies an array whole whose memory has gaps.
+    if order is not None and type(X) is np.ndarray and X.flags.c_contiguous:
+        return partial(X.take, axis=0)
+    return X.__getitem__
+
+
+def train(
+    trainer: Trainer,
+    rows: Rows,
+    bounds: list[tuple[int, int]],
+    order: Array | None,
+    epoch: int,
+    listeners: Listeners | None,
+) -> tuple[dict[str, float], float]:
+    """Step through the batches of `order`; returns what was seen on the way, and the learning rate of the last step."""
+    model, criterion, optimizer = trainer.model, trainer.loss, trainer.optimizer
+    X, y, weights = rows.X, rows.y, rows.weights
+    dtype, clip_norm = model_dtype(trainer, X), trainer.clip_norm
+    params = optimizer.params
+    schedule = stepped(trainer.scheduler, per_epoch=False)
+    begin = listeners.batch_begin if listeners else []
+    end = listeners.batch_end if listeners else []
+    totals, pick = _Totals(trainer), _picker(X, order)
+    lr = optimizer.lr
+    w = None
+    for batch, (start, stop) in enumerate(bounds):
+        for hook in begin:
+            hook(trainer, batch)
+        at: Any = slice(start, stop) if order is None else order[start:stop]
+        target = y[at]
+        output = model(as_batch(pick(at), dtype))
+        if weights is None:
+            loss = float(criterion(output, target))
+        else:
+            w = weights[at]
+            loss = float(criterion(output, target, sample_weight=w))  # type: ignore[call-arg] # fit has asked whether it takes them
+        # A mean over rows of which none counts is NaN, and no divergence.
+        if not isfinite(loss) and getattr(criterion, "total_weight", None) != 0:
+            raise diverged("loss", loss, epoch, batch, optimizer.lr)
+        model.backward_parameters(criterion.backward())
+        if clip_norm is not None and not isfinite(norm := float(clip_grad_norm_(params, clip_norm))):
+            raise diverged("norm of the gradients", norm, epoch, batch, optimizer.lr)
+        optimizer.step()
+        totals.add(loss, w, output, target)
+        if schedule is not None:
+            lr = optimizer.lr
+            schedule.step()
+        if end:
+            logs = totals.logs(loss, output, target)
+            for hook in end:
+                hook(trainer, batch, logs)
+    # Without a schedule by batches the rate may still be a callback's.
+    return totals.means(sum(stop - start for start, stop in bounds)), optimizer.lr if schedule is None else lr
+
+
+def evaluate(trainer: Trainer, rows: Rows, batch_size: int) -> dict[str, float]:
+    """Loss and metrics in evaluation mode."""
+    X, y, weights, chosen = rows.X, rows.y, rows.weights, rows.chosen
+    dtype = model_dtype(trainer, X)
+    totals = _Totals(trainer)
+    criterion = trainer.loss
+    w = None
+    with mode(trainer.model, training=False):
+        for start, stop in batch_bounds(len(rows), batch_size):
+            at: Any = slice(start, stop) if chosen is None else chosen[start:stop]
+            output, target = trainer.model(as_batch(X[at], dtype)), y[at]
+            if weights is None:
+                loss = float(criterion(output, target))
+            else:
+                w = weights[at]
+                loss = float(criterion(output, target, sample_weight=w))  # type: ignore[call-arg] # as in train
+            totals.add(loss, w, output, target)
+    return totals.means(len(rows))

@@ -1,0 +1,29 @@
+"""What the trainer needs of a learning-rate schedule."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from ._errors import kind
+
+
+class Scheduler(Protocol):
+    """`step()` is called after each step of the optimiser, or after each epoch where an attribute `per_epoch` is true.
+
+    Checkpoints need `state_dict()` and `load_state_dict(d)`.
+    """
+
+    def step(self) -> Any:
+        """Set the optimiser's next learning rate."""
+
+
+def check_scheduler(scheduler: Any) -> Scheduler | None:
+    """`scheduler`, if it is one, or None."""
+    if scheduler is not None and (isinstance(scheduler, type) or not callable(getattr(scheduler, "step", None))):
+        raise TypeError(f"Trainer: scheduler must be an object with step(), got {kind(scheduler)}.")
+    return scheduler
+
+
+def stepped(scheduler: Scheduler | None, per_epoch: bool) -> Scheduler | None:
+    """The scheduler, if this is when it steps."""
+    return scheduler if bool(getattr(scheduler, "per_epoch", False)) == per_epoch else None

@@ -1,0 +1,143 @@
+"""Metrics: by hand, and those over all rows against formulas written a second time."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from trainers import data
+
+from normcore.nn import MLP
+from normcore.training import PooledMetric, Trainer
+from normcore.training._pooled import F1, R2, RMSE
+from normcore.training.metrics import binary_accuracy, mae, mse, resolve, top_k_accuracy
+
+X, y = data()
+
+
+def f1_of(hits, false_positive, false_negative):
+    return 2 * hits / (2 * hits + false_positive + false_negative)
+
+
+class TestByHand:
+    def test_binary_accuracy(self):
+        z, t = np.array([[1.0], [-1.0], [0.0], [2.0]]), np.array([[1], [0], [0], [0]])
+        assert binary_accuracy(z, t) == 0.75  # a logit of 0 says 0
+
+    def test_top_k(self):
+        z = np.array([[1.0, 2, 3], [3, 2, 1], [1, 1, 1], [np.nan, 0, 1]])
+        t = np.array([0, 1, 2, 0])
+        assert top_k_accuracy(1)(z, t) == 0.25  # the tie is in
+        assert top_k_accuracy(2)(z, t) == 0.5  # a NaN is never in
+        assert top_k_accuracy(3)(z[:3], t[:3]) == 1
+        assert top_k_accuracy(2)(z, np.eye(3)[t]) == 0.5
+        assert top_k_accuracy(7).__name__ == "top_7_accuracy"
+        with pytest.raises(ValueError, match="top_k_accuracy: k must be a positive int, got 0"):
+            top_k_accuracy(0)
+
+    def test_errors_of_numbers(self):
+        z, t = np.array([[1.0, 2], [3, 4]], np.float16), np.array([[1, 0], [0, 0]])
+        assert mse(z, t) == (4 + 9 + 16) / 4
+        assert mae(z, t) == 9 / 4
+        assert RMSE()(z, t) == np.sqrt(29 / 4)
+
+    def test_nothing_is_broadcast(self):
+        for metric in (mse, mae, binary_accuracy, RMSE(), R2()):
+            with pytest.raises(ValueError, match=re.escape("output has shape (2, 1), but target has shape (2,)")):
+                metric(np.ones((2, 1)), np.ones(2))
+
+    def test_r2(self):
+        t = np.array([[1.0], [2.0], [3.0]])
+        assert R2()(t, t) == 1
+        assert R2()(np.full((3, 1), 2.0), t) == 0
+        assert R2()(np.ones((3, 1)), np.ones((3, 1))) == 1  # scikit-learn's conventions for a constant
+        assert R2()(np.zeros((3, 1)), np.ones((3, 1))) == 0
+
+    def test_f1(self):
+        z = np.eye(3)[[0, 0, 1, 1, 0]]
+        t = np.array([0, 1, 1, 1, 0])
+        # class 0: 2 hits, 1 false positive; class 1: 2 hits, 1 missed; class 2 does not occur
+        assert F1()(z, t) == pytest.approx((f1_of(2, 1, 0) + f1_of(2, 0, 1)) / 2)
+        assert F1()(np.array([[1.0], [1], [-1]]), np.array([[1], [0], [1]])) == 0.5
+        assert F1()(np.full((3, 1), -1.0), np.zeros((3, 1))) == 0
+
+
+class TestOverAllRows:
+    @given(st.integers(0, 2**32), st.integers(2, 30))
+    def test_batches_make_no_difference(self, seed, batch_size):
+        rng = np.random.default_rng(seed)
+        rows = 31
+        x = rng.normal(size=(rows, 4)).astype(np.float32)
+        model = MLP([4, 2], seed=0)
+        t = Trainer(model, loss="mse", metrics=["mse", "rmse", "mae", "r2"])
+        target = (x[:, :2] + rng.normal(size=(rows, 2)) + 1e3).astype(np.float64)
+        scores = t.evaluate(x, target, batch_size)
+        z = t.predict(x).astype(np.float64)
+        errors = np.square(z - target)
+        np.testing.assert_allclose(
+            [scores[name] for name in ("mse", "rmse", "mae", "r2")],
+            [
+                errors.mean(),
+                np.sqrt(errors.mean()),
+                np.abs(z - target).mean(),
+                (1 - errors.sum(0) / np.square(target - target.mean(0)).sum(0)).mean(),
+            ],
+            rtol=1e-9,
+        )
+
+    @pytest.mark.parametrize("batch_size", [5, 60])
+    def test_f1(self, batch_size):
+        t = Trainer(MLP([4, 8, 3], seed=0), metrics=["accuracy", "f1", "top_2_accuracy"])
+        found = t.evaluate(X, y, batch_size)
+        said = t.predict(X).argmax(1)
+        expected = [
+            f1_of(*(np.sum(mask) for mask in ((said == k) & (y == k), (said == k) & (y != k), (said != k) & (y == k))))
+            for k in range(3)
+        ]
+        assert found["f1"] == pytest.approx(np.mean(expected), rel=1e-12)
+        assert found["accuracy"] == np.mean(said == y)
+        assert found["accuracy"] <= found["top_2_accuracy"] <= 1
+
+    def test_while_training(self):
+        t = Trainer(MLP([4, 8, 3], seed=0), metrics=["f1", "accuracy"])
+        history = t.fit(X, y, epochs=2, batch_size=8, validation_data=(X, y), seed=0).history
+        assert list(history) == ["loss", "f1", "accuracy", "val_loss", "val_f1", "val_accuracy"]
+        assert history["val_f1"][-1] == t.evaluate(X, y)["f1"]
+
+    def test_ones_own(self):
+        class Largest(PooledMetric):
+            __name__ = "largest"
+
+            def start(self):
+                return []
+
+            def add(self, state, output, target):  # noqa: ARG002 - the signature of what it overrides
+                state.append(output.max())
+
+            def value(self, state):
+                return max(state)
+
+        t = Trainer(MLP([4, 3], seed=0), metrics=["accuracy", Largest()])
+        scores = t.evaluate(X, y, batch_size=7)
+        assert scores["largest"] == t.predict(X).max()
+        assert PooledMetric.__call__(Largest(), np.array([[1.0, 5.0]]), y[:1]) == 5
+
+    def test_the_base_class_says_what_is_missing(self):
+        for call in (PooledMetric().start, lambda: PooledMetric().add(0, 0, 0), lambda: PooledMetric().value(0)):
+            with pytest.raises(NotImplementedError, match="PooledMetric has no "):
+                call()
+
+
+def test_names():
+    assert list(resolve(["accuracy", "top_3_accuracy", "r2"])) == ["accuracy", "top_3_accuracy", "r2"]
+    assert resolve("accuracy", binary=True) == {"accuracy": binary_accuracy}
+    for name in ("top_0_accuracy", "top_x_accuracy", "R2"):
+        with pytest.raises(ValueError, match=f"metrics has the unknown name '{name}'; use 'accuracy', "):
+            resolve(name)
+    with pytest.raises(ValueError, match="metrics has the name 'lr', which is taken"):
+        resolve({"lr": "mse"})
+    with pytest.raises(TypeError, match="must be a name or a function"):
+        resolve([RMSE])
