@@ -8,7 +8,6 @@ How long threads spin before they sleep is everybody's own default; `timing.SETT
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
 import os
 import platform
 import sys
@@ -21,7 +20,7 @@ import normcore as nc
 
 _MARK = "NORMCORE_BENCHES_PREPARED"
 _LOOK = 0.3  # seconds over which the machine's business is judged
-_LIBRARIES = ("numpy", "torch", "jax", "jaxlib", "ml_dtypes")
+_LIBRARIES = ("numpy", "torch", "jax", "jaxlib", "ml_dtypes", "scikit-learn")
 
 
 def variables(threads: int) -> dict[str, str]:
@@ -113,6 +112,7 @@ def cpu() -> str:
 
 
 def _version(name: str) -> str:
-    if importlib.util.find_spec(name) is None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
         return "absent"
-    return importlib.metadata.version(name)

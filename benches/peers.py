@@ -21,7 +21,7 @@ from statistics import fmean
 from typing import NamedTuple
 
 import normcore as nc
-from benches import comparing, environment, footprint, grid, networks, report, table, targets
+from benches import comparing, environment, epochs, footprint, grid, networks, report, table, targets
 from benches import contenders as competition
 from benches.cases import Case, matches
 from benches.contenders import Contender
@@ -140,6 +140,9 @@ def jobs(options: argparse.Namespace, chosen: Sequence[Contender]) -> Iterator[J
         yield Job(str(case), partial(_compare, case, chosen, threads, seconds, rounds))
     steps = networks.QUICK if quick else networks.NETWORKS
     others = [Job(step.name, partial(networks.measure, step, threads, seconds, rounds)) for step in steps]
+    epoch, loop = (epochs.QUICK_EPOCH, epochs.QUICK_LOOP) if quick else (epochs.EPOCH, epochs.LOOP)
+    others.append(Job("epoch of MNIST", partial(epochs.against_scikit, epoch, threads, seconds, rounds)))
+    others.append(Job("fit", partial(epochs.against_bare_loop, loop, threads, seconds, rounds)))
     others.append(Job("import normcore over import numpy", partial(footprint.importing, 1 if quick else IMPORT_PAIRS)))
     others.append(Job("wheel", partial(footprint.wheel, options.wheel, options.build_wheel)))
     yield from (job for job in others if matches(job.name, options.only))

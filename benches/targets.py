@@ -224,6 +224,8 @@ def _others() -> Iterator[Target]:
     yield Target("a fresh output over out=", _any_case, _over("fresh"), AT_MOST, 1.25)
     for start, bound in STEPS.items():
         yield Target(f"training step, {start}", _named(f"training {start}"), _over("PyTorch"), AT_LEAST, bound)
+    yield Target("an epoch of MNIST over scikit-learn", _named("epoch"), _over("scikit-learn"), AT_LEAST, 1.0)
+    yield Target("Trainer.fit over a bare loop", _named("fit,"), _over(OURS, "bare loop"), AT_MOST, 1.2)
     yield Target("2 threads against 1, over 1 MB", _large, _over("1 thread"), AT_LEAST, 1.7)
 
 
