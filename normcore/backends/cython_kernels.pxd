@@ -54,15 +54,15 @@ cdef extern from "loops/loops.h" nogil:
         size_t itemsize
         double (*value)(const void* x) noexcept nogil
         void (*moments)(
-            const void* x, Py_ssize_t runs, Py_ssize_t n, const double* shift, double* acc) noexcept nogil
-        void (*add_lanes)(const double* acc, Py_ssize_t runs, double* s1, double* s2) noexcept nogil
+            const void* x, Py_ssize_t runs, Py_ssize_t n, const double* shift, double* s1, double* s2
+        ) noexcept nogil
         void (*normalize)(const void* x, Py_ssize_t runs, Py_ssize_t n, const Affine* to, void* y) noexcept nogil
         void (*gradients)(
             const void* dy, const void* x, const float* weights, Py_ssize_t runs, Py_ssize_t n, const double* mean,
-            double* acc) noexcept nogil
+            double* s1, double* s2) noexcept nogil
         void (*exact_gradients)(
             const void* dy, const void* x, const double* weights, Py_ssize_t runs, Py_ssize_t n, const double* mean,
-            double* acc) noexcept nogil
+            double* s1, double* s2) noexcept nogil
         void (*input_gradient)(
             const void* dy, const void* x, Py_ssize_t runs, Py_ssize_t n, const Slope* by, void* dx) noexcept nogil
         void (*scale)(const void* dy, Py_ssize_t runs, Py_ssize_t n, const double* a, void* dx) noexcept nogil

@@ -6,7 +6,6 @@
 #define STAGED ((ptrdiff_t)(STAGE / sizeof(T)))
 
 #define LOAD_SUMS(sums, from) UNROLL for (int j = 0; j < PER_RUN; j++) memcpy(&sums[j], (from) + j * WIDTH, sizeof sums[j]);
-#define STORE_SUMS(to, sums) UNROLL for (int j = 0; j < PER_RUN; j++) memcpy((to) + j * WIDTH, &sums[j], sizeof sums[j]);
 
 static double NAME(value)(const void *x) { return (double)NAME(get)((const T *)x); }
 
@@ -53,5 +52,4 @@ INLINE void NAME(times_derivative)(int activation, ptrdiff_t n, const S *z, S *d
 #undef PER_RUN
 #undef STAGED
 #undef LOAD_SUMS
-#undef STORE_SUMS
 #undef WRITE_RUNS

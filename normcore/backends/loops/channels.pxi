@@ -65,15 +65,12 @@ cdef void moments_of_piece(
     double* s1, double* s2
 ) noexcept nogil:
     # s1, s2 += the sums of piece p of channels c0..c1-1; shift, s1, s2 are indexed from 0
-    cdef double acc[MAX_BLOCK * 2 * LANES]
     cdef Piece piece = piece_of(w, p)
     cdef Py_ssize_t n, k, first, runs = runs_of(w, &piece, c1 - c0)
-    memset(acc, 0, (c1 - c0) * 2 * LANES * sizeof(double))
     for n in range(piece.first, piece.last):
         for k from 0 <= k < c1 - c0 by runs:
             first = (n * w.channels + c0 + k) * w.inner + piece.start
-            f.moments(at(x, first, runs * piece.size), runs, piece.size, &shift[k], &acc[k * 2 * LANES])
-    f.add_lanes(acc, c1 - c0, s1, s2)
+            f.moments(at(x, first, runs * piece.size), runs, piece.size, shift + k, s1 + k, s2 + k)
 
 
 cdef void gradients_of_piece(
@@ -81,22 +78,19 @@ cdef void gradients_of_piece(
     const double* mean, double* s1, double* s2
 ) noexcept nogil:
     # s1 += sum(dy), s2 += sum(dy * (x - mean))
-    cdef double acc[MAX_BLOCK * 2 * LANES]
     cdef Piece piece = piece_of(w, p)
     cdef Py_ssize_t n, k, first, runs = runs_of(w, &piece, c1 - c0)
-    memset(acc, 0, (c1 - c0) * 2 * LANES * sizeof(double))
     for n in range(piece.first, piece.last):
         for k from 0 <= k < c1 - c0 by runs:
             first = (n * w.channels + c0 + k) * w.inner + piece.start
             if exact:
                 f.exact_gradients(
-                    at(dy, first, runs * piece.size), at(x, first, runs * piece.size), NULL, runs, piece.size, &mean[k],
-                    &acc[k * 2 * LANES])
+                    at(dy, first, runs * piece.size), at(x, first, runs * piece.size), NULL, runs, piece.size, mean + k,
+                    s1 + k, s2 + k)
             else:
                 f.gradients(
-                    at(dy, first, runs * piece.size), at(x, first, runs * piece.size), NULL, runs, piece.size, &mean[k],
-                    &acc[k * 2 * LANES])
-    f.add_lanes(acc, c1 - c0, s1, s2)
+                    at(dy, first, runs * piece.size), at(x, first, runs * piece.size), NULL, runs, piece.size, mean + k,
+                    s1 + k, s2 + k)
 
 
 # --- writing ----------------------------------------------------------------------------------------------------------

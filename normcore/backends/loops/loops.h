@@ -65,14 +65,13 @@ typedef struct {
     size_t itemsize;
     double (*value)(const void *x); /* one value, as float64 */
 
-    /* `runs` runs of n values, one after another, each with its shift, mean, ...; acc is double[runs][2 * LANES].
-       What is called exact sums in float64; its namesake in float32 arithmetic (NULL for float64). */
-    void (*moments)(const void *x, ptrdiff_t runs, ptrdiff_t n, const double *shift, double *acc); /* x - shift, its square */
-    void (*add_lanes)(const double *acc, ptrdiff_t runs, double *s1, double *s2); /* s1, s2 += the lanes' sums, by halves */
+    /* `runs` runs of n values, one after another, each with its shift, mean, ...; to s1 and s2 of each
+       is added. What is called exact sums in float64; its namesake in float32 arithmetic (NULL for float64). */
+    void (*moments)(const void *x, ptrdiff_t runs, ptrdiff_t n, const double *shift, double *s1, double *s2); /* x - shift, its square */
     void (*normalize)(const void *x, ptrdiff_t runs, ptrdiff_t n, const Affine *to, void *y);
     /* dy, dy * (x - mean); weights: NULL, or dy is dy * weight */
-    void (*gradients)(const void *dy, const void *x, const float *weights, ptrdiff_t runs, ptrdiff_t n, const double *mean, double *acc);
-    void (*exact_gradients)(const void *dy, const void *x, const double *weights, ptrdiff_t runs, ptrdiff_t n, const double *mean, double *acc);
+    void (*gradients)(const void *dy, const void *x, const float *weights, ptrdiff_t runs, ptrdiff_t n, const double *mean, double *s1, double *s2);
+    void (*exact_gradients)(const void *dy, const void *x, const double *weights, ptrdiff_t runs, ptrdiff_t n, const double *mean, double *s1, double *s2);
     void (*input_gradient)(const void *dy, const void *x, ptrdiff_t runs, ptrdiff_t n, const Slope *by, void *dx);
     void (*scale)(const void *dy, ptrdiff_t runs, ptrdiff_t n, const double *a, void *dx); /* inference: dx = dy * a */
     void (*activation_gradient)(const void *dy, const void *x, ptrdiff_t runs, ptrdiff_t n, const Affine *to, void *dz);

@@ -120,15 +120,12 @@ cdef void moments_of_rows(
     double* s2
 ) noexcept nogil:
     # of rows r..r+n-1; more than one only where a row is a single piece
-    cdef double acc[MAX_BLOCK * 2 * LANES]
     cdef Py_ssize_t first = 0, size
     memset(s1, 0, n * sizeof(double))
     memset(s2, 0, n * sizeof(double))
     while first < w.size:
         size = min(<Py_ssize_t>PIECE, w.size - first)
-        memset(acc, 0, n * 2 * LANES * sizeof(double))
-        f.moments(at(o.x, r * w.size + first, n * size), n, size, shift, acc)
-        f.add_lanes(acc, n, s1, s2)
+        f.moments(at(o.x, r * w.size + first, n * size), n, size, shift, s1, s2)
         first += size
 
 
@@ -214,7 +211,6 @@ cdef void forward_large_row(
     cdef Py_ssize_t p, pieces = (w.size + PIECE - 1) // PIECE, each = (w.segments + pieces - 1) // pieces, first, k0, k1
     cdef double shift, s1, s2
     cdef double* partial = <double*>malloc(2 * pieces * sizeof(double))
-    cdef double acc[2 * LANES]
     first_shifts(f, o, w, r, 1, &shift)
     while True:
         for p in prange(pieces, num_threads=num_threads, schedule="dynamic"):
@@ -239,12 +235,9 @@ cdef void forward_large_row(
 cdef void moments_of_piece_of_row(
     const Loops* f, const RowForward* o, const Rows* w, Py_ssize_t r, Py_ssize_t p, double shift, double* sums
 ) noexcept nogil:
-    cdef double acc[2 * LANES]
     cdef Py_ssize_t first = p * PIECE, n = min(<Py_ssize_t>PIECE, w.size - first)
-    memset(acc, 0, sizeof(acc))
     sums[0] = sums[1] = 0.0
-    f.moments(at(o.x, r * w.size + first, n), 1, n, &shift, acc)
-    f.add_lanes(acc, 1, &sums[0], &sums[1])
+    f.moments(at(o.x, r * w.size + first, n), 1, n, &shift, &sums[0], &sums[1])
 
 
 cdef void forward_rows(const Loops* f, const RowForward* o, const Rows* w, int num_threads) noexcept nogil:

@@ -50,7 +50,6 @@ cdef void sum_runs(
     const float* weights32, bint exact, const double* mean, double* s1, double* s2
 ) noexcept nogil:
     # The sums of runs of n values; of more than one only where it is a single piece.
-    cdef double acc[MAX_BLOCK * 2 * LANES]
     cdef Array dy = activated(o)
     cdef Py_ssize_t start = 0, size, here
     memset(s1, 0, runs * sizeof(double))
@@ -58,16 +57,14 @@ cdef void sum_runs(
     while start < n:
         size = min(<Py_ssize_t>PIECE, n - start)
         here = first + start
-        memset(acc, 0, runs * 2 * LANES * sizeof(double))
         if exact:
             f.exact_gradients(
                 at(dy, here, runs * size), at(o.x, here, runs * size), weights + start if weights != NULL else NULL,
-                runs, size, mean, acc)
+                runs, size, mean, s1, s2)
         else:
             f.gradients(
                 at(dy, here, runs * size), at(o.x, here, runs * size), weights32 + start if weights32 != NULL else NULL,
-                runs, size, mean, acc)
-        f.add_lanes(acc, runs, s1, s2)
+                runs, size, mean, s1, s2)
         start += size
 
 

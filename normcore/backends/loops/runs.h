@@ -5,11 +5,9 @@
 #if STORAGE != 64
 /* x and x * x as they are. The square of a value of up to 24 bits is exact in float64, so fused it rounds as unfused. Two
    sets of sums, because an addition waits for the one before it. */
-INLINE void NAME(raw_moments_of_run)(const T *x, ptrdiff_t n, doubles one, double *acc) {
-    doubles sum[PER_RUN], squares[PER_RUN], sum2[PER_RUN] = {{0}}, squares2[PER_RUN] = {{0}};
+INLINE void NAME(raw_moments_of_run)(const T *x, ptrdiff_t n, doubles one, double *s1, double *s2) {
+    doubles sum[PER_RUN] = {{0}}, squares[PER_RUN] = {{0}}, sum2[PER_RUN] = {{0}}, squares2[PER_RUN] = {{0}};
     ptrdiff_t i = 0;
-    LOAD_SUMS(sum, acc)
-    LOAD_SUMS(squares, acc + LANES)
     for (; i + 2 * LANES <= n; i += 2 * LANES)
         UNROLL for (int j = 0; j < PER_RUN; j++) {
             const doubles v = NAME(load_doubles)(x + i + j * WIDTH), w = NAME(load_doubles)(x + i + LANES + j * WIDTH);
@@ -33,24 +31,21 @@ INLINE void NAME(raw_moments_of_run)(const T *x, ptrdiff_t n, doubles one, doubl
             sum[j] += v;
             squares[j] = plus_exact_square(squares[j], v);
         }
-        i = n;
     }
-#endif
-    STORE_SUMS(acc, sum)
-    STORE_SUMS(acc + LANES, squares)
+#else
     for (int lane = 0; i < n; i++, lane++) {
         const double v = (double)NAME(get)(x + i);
-        acc[lane] += v;
-        acc[LANES + lane] += v * v;
+        sum[lane / WIDTH][lane % WIDTH] += v;
+        squares[lane / WIDTH][lane % WIDTH] += v * v;
     }
+#endif
+    add_lanes(sum, squares, s1, s2);
 }
 #endif
 
-INLINE void NAME(moments_of_run)(const T *x, ptrdiff_t n, double shift, doubles one, double *acc) {
-    doubles sum[PER_RUN], squares[PER_RUN];
+INLINE void NAME(moments_of_run)(const T *x, ptrdiff_t n, double shift, doubles one, double *s1, double *s2) {
+    doubles sum[PER_RUN] = {{0}}, squares[PER_RUN] = {{0}};
     ptrdiff_t i = 0;
-    LOAD_SUMS(sum, acc)
-    LOAD_SUMS(squares, acc + LANES)
     for (; i + LANES <= n; i += LANES)
         UNROLL for (int j = 0; j < PER_RUN; j++) {
             doubles xshift = subtract_evenly(NAME(load_doubles)(x + i + j * WIDTH), shift, one, j);
@@ -65,29 +60,28 @@ INLINE void NAME(moments_of_run)(const T *x, ptrdiff_t n, double shift, doubles 
             sum[j] += xshift;
             squares[j] += xshift * xshift;
         }
-        i = n;
+    }
+#else
+    for (int lane = 0; i < n; i++, lane++) {
+        const double xshift = (double)NAME(get)(x + i) - shift;
+        sum[lane / WIDTH][lane % WIDTH] += xshift;
+        squares[lane / WIDTH][lane % WIDTH] += xshift * xshift;
     }
 #endif
-    STORE_SUMS(acc, sum)
-    STORE_SUMS(acc + LANES, squares)
-    for (int lane = 0; i < n; i++, lane++) {
-        double xshift = (double)NAME(get)(x + i) - shift;
-        acc[lane] += xshift;
-        acc[LANES + lane] += xshift * xshift;
-    }
+    add_lanes(sum, squares, s1, s2);
 }
 
-static void NAME(moments)(const void *x_, ptrdiff_t runs, ptrdiff_t n, const double *shift, double *acc) {
+static void NAME(moments)(const void *x_, ptrdiff_t runs, ptrdiff_t n, const double *shift, double *s1, double *s2) {
     const T *x = (const T *)x_;
     const doubles one = opaque_one();
-    for (ptrdiff_t k = 0; k < runs; k++, x += n, acc += 2 * LANES) {
+    for (ptrdiff_t k = 0; k < runs; k++, x += n) {
 #if STORAGE != 64
         if (shift[k] == 0.0) {
-            NAME(raw_moments_of_run)(x, n, one, acc);
+            NAME(raw_moments_of_run)(x, n, one, s1 + k, s2 + k);
             continue;
         }
 #endif
-        NAME(moments_of_run)(x, n, shift[k], one, acc);
+        NAME(moments_of_run)(x, n, shift[k], one, s1 + k, s2 + k);
     }
 }
 
@@ -103,11 +97,9 @@ INLINE doubles NAME(weighted_doubles)(const T *dy, const double *weights) {
 }
 
 INLINE void NAME(exact_gradients_of_run)(
-    const T *dy, const T *x, const double *weights, ptrdiff_t n, double mean, doubles one, double *acc) {
-    doubles sum_dy[PER_RUN], sum_dy_xshift[PER_RUN];
+    const T *dy, const T *x, const double *weights, ptrdiff_t n, double mean, doubles one, double *s1, double *s2) {
+    doubles sum_dy[PER_RUN] = {{0}}, sum_dy_xshift[PER_RUN] = {{0}};
     ptrdiff_t i = 0;
-    LOAD_SUMS(sum_dy, acc)
-    LOAD_SUMS(sum_dy_xshift, acc + LANES)
     for (; i + LANES <= n; i += LANES)
         UNROLL for (int j = 0; j < PER_RUN; j++) {
             const ptrdiff_t at = i + j * WIDTH;
@@ -115,26 +107,24 @@ INLINE void NAME(exact_gradients_of_run)(
             sum_dy[j] = add_elsewhere(d, sum_dy[j], one);
             sum_dy_xshift[j] += d * subtract_evenly(NAME(load_doubles)(x + at), mean, one, j);
         }
-    STORE_SUMS(acc, sum_dy)
-    STORE_SUMS(acc + LANES, sum_dy_xshift)
     for (int lane = 0; i < n; i++, lane++) {
-        double d = (double)NAME(get)(dy + i);
-        if (weights) d *= weights[i];
-        acc[lane] += d;
-        acc[LANES + lane] += d * ((double)NAME(get)(x + i) - mean);
+        const double d = (double)NAME(get)(dy + i) * (weights ? weights[i] : 1.0);
+        sum_dy[lane / WIDTH][lane % WIDTH] += d;
+        sum_dy_xshift[lane / WIDTH][lane % WIDTH] += d * ((double)NAME(get)(x + i) - mean);
     }
+    add_lanes(sum_dy, sum_dy_xshift, s1, s2);
 }
 
 static void NAME(exact_gradients)(
     const void *dy_, const void *x_, const double *weights, ptrdiff_t runs, ptrdiff_t n, const double *mean,
-    double *acc) {
+    double *s1, double *s2) {
     const T *dy = (const T *)dy_, *x = (const T *)x_;
     const doubles one = opaque_one();
-    for (ptrdiff_t k = 0; k < runs; k++, dy += n, x += n, acc += 2 * LANES)
+    for (ptrdiff_t k = 0; k < runs; k++, dy += n, x += n)
         if (weights)
-            NAME(exact_gradients_of_run)(dy, x, weights, n, mean[k], one, acc);
+            NAME(exact_gradients_of_run)(dy, x, weights, n, mean[k], one, s1 + k, s2 + k);
         else
-            NAME(exact_gradients_of_run)(dy, x, NULL, n, mean[k], one, acc);
+            NAME(exact_gradients_of_run)(dy, x, NULL, n, mean[k], one, s1 + k, s2 + k);
 }
 
 #if STORAGE != 64
@@ -152,7 +142,8 @@ INLINE void NAME(add_gradients)(
 }
 
 INLINE void NAME(gradients_of_run)(
-    const T *dy, const T *x, const float *weights, ptrdiff_t n, double mean, double *acc) {
+    const T *dy, const T *x, const float *weights, ptrdiff_t n, double mean, double *s1, double *s2) {
+    doubles sum_dy[PER_RUN] = {{0}}, sum_dy_xshift[PER_RUN] = {{0}};
     const float centre = (float)mean, rest = (float)(mean - (double)centre);
     const WIDE one = opaque_float_one();
     for (ptrdiff_t i = 0, stop; i < n; i = stop) {
@@ -184,21 +175,23 @@ INLINE void NAME(gradients_of_run)(
             sum[0][j] += sum[1][j];
             product[0][j] = (product[0][j] + product[1][j]) - sum[0][j] * rest;
         }
-        add_float_lanes(acc, sum[0]);
-        add_float_lanes(acc + LANES, product[0]);
+        widen_lanes(sum_dy, sum[0]);
+        widen_lanes(sum_dy_xshift, product[0]);
     }
+    add_lanes(sum_dy, sum_dy_xshift, s1, s2);
 }
 
 /* dy, dy * (x - mean) in float32 arithmetic: FLOAT_SUMS terms are added before the sum goes on in float64. What the float32
    centre lacks of the mean is made good after. */
 static void NAME(gradients)(
-    const void *dy_, const void *x_, const float *weights, ptrdiff_t runs, ptrdiff_t n, const double *mean, double *acc) {
+    const void *dy_, const void *x_, const float *weights, ptrdiff_t runs, ptrdiff_t n, const double *mean,
+    double *s1, double *s2) {
     const T *dy = (const T *)dy_, *x = (const T *)x_;
-    for (ptrdiff_t k = 0; k < runs; k++, dy += n, x += n, acc += 2 * LANES)
+    for (ptrdiff_t k = 0; k < runs; k++, dy += n, x += n)
         if (weights)
-            NAME(gradients_of_run)(dy, x, weights, n, mean[k], acc);
+            NAME(gradients_of_run)(dy, x, weights, n, mean[k], s1 + k, s2 + k);
         else
-            NAME(gradients_of_run)(dy, x, NULL, n, mean[k], acc);
+            NAME(gradients_of_run)(dy, x, NULL, n, mean[k], s1 + k, s2 + k);
 }
 
 #undef PER_SET

@@ -26,7 +26,7 @@
 
 #define LOOPS_OF(type, size, FLOATS)                                                                                    \
     {                                                                                                                   \
-        size, value_##type, moments_##type, add_lanes, normalize_##type, FLOATS(gradients, type),                       \
+        size, value_##type, moments_##type, normalize_##type, FLOATS(gradients, type),                       \
             exact_gradients_##type, input_gradient_##type, scale_##type, activation_gradient_##type,                    \
             column_moments_##type, column_normalize_##type, FLOATS(column_gradients, type),                             \
             exact_column_gradients_##type, column_input_gradient_##type, column_scale_##type,                           \

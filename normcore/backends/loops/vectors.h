@@ -114,35 +114,40 @@ INLINE void add_float_lanes(double *totals, const wide_floats *sums) {
 #endif
 }
 
-/* The lanes of each run added by halves: short chains, and the same order for every kind of vectors. */
-static void add_lanes(const double *acc, ptrdiff_t runs, double *s1, double *s2) {
-    for (ptrdiff_t k = 0; k < runs; k++, acc += 2 * LANES) {
+/* *s1, *s2 += the LANES of two sums, added by halves: short chains, and the same order for every kind of vectors. */
+INLINE void add_lanes(const doubles *sum1, const doubles *sum2, double *s1, double *s2) {
 #if WIDTH == 4
-        __m128d sums[2];
-        UNROLL for (int which = 0; which < 2; which++) {
-            const double *lanes = acc + which * LANES;
-            const __m256d low = _mm256_add_pd(_mm256_loadu_pd(lanes), _mm256_loadu_pd(lanes + 8));
-            const __m256d high = _mm256_add_pd(_mm256_loadu_pd(lanes + 4), _mm256_loadu_pd(lanes + 12));
-            const __m256d four = _mm256_add_pd(low, high);
-            sums[which] = _mm_add_pd(_mm256_castpd256_pd128(four), _mm256_extractf128_pd(four, 1));
-        }
-        const __m128d both = _mm_add_pd(_mm_unpacklo_pd(sums[0], sums[1]), _mm_unpackhi_pd(sums[0], sums[1]));
-        s1[k] += _mm_cvtsd_f64(both);
-        s2[k] += _mm_cvtsd_f64(_mm_unpackhi_pd(both, both));
+    const __m256d a = (__m256d)((sum1[0] + sum1[2]) + (sum1[1] + sum1[3]));
+    const __m256d b = (__m256d)((sum2[0] + sum2[2]) + (sum2[1] + sum2[3]));
+    const __m128d two_a = _mm_add_pd(_mm256_castpd256_pd128(a), _mm256_extractf128_pd(a, 1));
+    const __m128d two_b = _mm_add_pd(_mm256_castpd256_pd128(b), _mm256_extractf128_pd(b, 1));
+    const __m128d both = _mm_add_pd(_mm_unpacklo_pd(two_a, two_b), _mm_unpackhi_pd(two_a, two_b));
+    *s1 += _mm_cvtsd_f64(both);
+    *s2 += _mm_cvtsd_f64(_mm_unpackhi_pd(both, both));
 #else
-        for (int which = 0; which < 2; which++) {
-            const double *lanes = acc + which * LANES;
-            double eight[8], four[4];
-            UNROLL for (int i = 0; i < 8; i++) eight[i] = lanes[i] + lanes[i + 8];
-            UNROLL for (int i = 0; i < 4; i++) four[i] = eight[i] + eight[i + 4];
-            const double sum = (four[0] + four[2]) + (four[1] + four[3]);
-            if (which)
-                s2[k] += sum;
-            else
-                s1[k] += sum;
-        }
-#endif
+    for (int which = 0; which < 2; which++) {
+        double lanes[LANES], eight[8], four[4];
+        memcpy(lanes, which ? sum2 : sum1, sizeof lanes);
+        UNROLL for (int i = 0; i < 8; i++) eight[i] = lanes[i] + lanes[i + 8];
+        UNROLL for (int i = 0; i < 4; i++) four[i] = eight[i] + eight[i + 4];
+        *(which ? s2 : s1) += (four[0] + four[2]) + (four[1] + four[3]);
     }
+#endif
+}
+
+/* sums += LANES floats */
+INLINE void widen_lanes(doubles *sums, const wide_floats *floats) {
+#if REGISTER == 64
+    const __m512 v = (__m512)floats[0];
+    sums[0] += (doubles)_mm256_cvtps_pd(_mm512_castps512_ps128(v));
+    sums[1] += (doubles)_mm256_cvtps_pd(_mm512_extractf32x4_ps(v, 1));
+    sums[2] += (doubles)_mm256_cvtps_pd(_mm512_extractf32x4_ps(v, 2));
+    sums[3] += (doubles)_mm256_cvtps_pd(_mm512_extractf32x4_ps(v, 3));
+#else
+    float values[LANES];
+    memcpy(values, floats, sizeof values);
+    UNROLL for (int j = 0; j < LANES / WIDTH; j++) sums[j] += doubles_of_floats(values + j * WIDTH);
+#endif
 }
 
 /* --- 16-bit floats: storage only, converted on load and store, to nearest even --- */
