@@ -525,6 +525,8 @@ class TestGoingOn:
         before = bits(t)
         with pytest.raises(ValueError, match="one value per channel"):
             t.partial_fit(X[:1], y[:1])
+        with pytest.raises(ValueError, match="partial_fit: sample_weight is 0 everywhere"):
+            t.partial_fit(X, y, np.zeros(60))
         with pytest.raises(ValueError, match="X has NaN"):
             t.partial_fit(np.full((3, 4), np.nan), y[:3])
         with pytest.raises(ValueError, match="batch_size must be a positive int, got 0"):
