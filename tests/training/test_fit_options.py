@@ -579,3 +579,12 @@ class TestGoingOn:
         t.fit(X, y)
         with pytest.raises(ValueError, match="validation_split was given, but the training that is resumed had none"):
             t.fit(X, y, 2, validation_split=0.2, resume=True)
+
+    def test_resume_does_not_train_on_what_was_held_out(self):
+        t = trainer()
+        t.fit(X, y, validation_split=0.2)
+        before = bits(t)
+        with pytest.raises(ValueError, match="validation_split is missing, and the rows that were held out"):
+            t.fit(X, y, 2, resume=True)
+        assert bits(t) == before
+        assert t.fit(X, y, 2, validation_split=0.2, resume=True).epoch == [0, 1]
