@@ -443,6 +443,11 @@ class TestRefusals:
                 "validation_data's X has rows of shape (2,), but X has rows of shape (4,).",
             ),
             (
+                {"validation_data": (X > 0, y)},
+                TypeError,
+                "validation_data's X must be floating point, got bool; convert it with X.astype(np.float32).",
+            ),
+            (
                 {"validation_data": (X, y - 1)},
                 ValueError,
                 "validation_data's y does not fit the loss and the model's output: ",
