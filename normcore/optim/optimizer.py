@@ -267,8 +267,9 @@ def _as_list(params: Any, name: str) -> list[Any]:
             raise TypeError
         found = list(params)
     except TypeError:
+        got = type(params).__name__ if isinstance(params, Mapping) else repr(params)  # a state dict is long
         raise TypeError(
-            f"{name}: params must be an iterable of parameters, got {params!r}; pass model.parameters()."
+            f"{name}: params must be an iterable of parameters, got {got}; pass model.parameters()."
         ) from None
     if not found:
         raise ValueError(

@@ -20,14 +20,15 @@ def as_batch(rows: Array, dtype: np.dtype[Any]) -> Array:
 
 def check_inputs(X: ArrayLike, name: str = "X") -> Array:
     """`X` as a floating-point array with rows."""
+    bare = name.split()[-1]  # "validation_data's X" is an X in code
     if isinstance(X, np.ma.MaskedArray):
-        raise TypeError(f"{name} is a masked array, whose mask would be ignored; pass {name}.filled(value).")
+        raise TypeError(f"{name} is a masked array, whose mask would be ignored; pass {bare}.filled(value).")
     X = np.asarray(X)
     if X.dtype.kind != "f":
-        raise TypeError(f"{name} must be floating point, got {X.dtype}; convert it with {name}.astype(np.float32).")
+        raise TypeError(f"{name} must be floating point, got {X.dtype}; convert it with {bare}.astype(np.float32).")
     if X.ndim < 2:
         raise ValueError(
-            f"{name} must have shape (rows, features, ...), got {X.shape}; for a single row pass {name}[None]."
+            f"{name} must have shape (rows, features, ...), got {X.shape}; for a single row pass {bare}[None]."
         )
     return X
 
@@ -36,7 +37,7 @@ def check_pair(X: ArrayLike, y: ArrayLike, names: tuple[str, str] = ("X", "y")) 
     """`X` and `y` as arrays with the same number of rows, at least one."""
     X = check_inputs(X, names[0])
     if isinstance(y, np.ma.MaskedArray):
-        raise TypeError(f"{names[1]} is a masked array, whose mask would be ignored; pass {names[1]}.filled(value).")
+        raise TypeError(f"{names[1]} is a masked array, whose mask would be ignored; pass y.filled(value).")
     y = np.asarray(y)
     if y.ndim == 0 or len(X) != len(y):
         rows = f"{len(y)} rows" if y.ndim else "no rows"

@@ -31,7 +31,7 @@ def draw_diagnostics(records: Sequence[dict[str, Any]]) -> Figure:
         above, below = parts
         _draw_activations(above, records, layers)
     gradients, dead, drift = below.subplots(1, 3)
-    _lines(gradients, records, "gradients", lambda value: value, 2 + len(layers))
+    _lines(gradients, records, "gradients", lambda value: value)
     tidy(gradients, "gradient norms of weights", "step")
     if any(value > 0 for line in gradients.lines for value in np.asarray(line.get_ydata(), float)):
         gradients.set_yscale("log")
@@ -77,11 +77,10 @@ def _share_dead(value: dict[str, Any]) -> float:
     return math.nan if value["dead"] is None else len(value["dead"]) / max(value["units"], 1)
 
 
-def _lines(
-    axes: Any, records: Sequence[dict[str, Any]], key: str, value: Callable[[Any], float], most: int = 28
-) -> None:
+def _lines(axes: Any, records: Sequence[dict[str, Any]], key: str, value: Callable[[Any], float]) -> None:
     """A line for each name; of gradients those of weights, biases being many and small."""
-    names = [name for name in records[-1][key] if key != "gradients" or name.rpartition(".")[2] == "weight"][:most]
+    names = [name for name in records[-1][key] if key != "gradients" or name.rpartition(".")[2] == "weight"]
+    names = names[: len(_LINES) * len(_STYLES)]  # as many as can be told apart
     numbers = [record["step"] for record in records]
     for i, name in enumerate(names):
         values = [value(record[key][name]) if name in record[key] else math.nan for record in records]
@@ -89,6 +88,7 @@ def _lines(
         marker = "o" if len(records) == 1 else ""
         axes.plot(numbers, values, style, color=_LINES[i % len(_LINES)], linewidth=1.6, marker=marker, label=name)
     if names:
-        axes.legend(frameon=False, fontsize=8, ncols=2 if len(names) > 6 else 1)
+        many = len(names) > 6  # such a legend lies over lines
+        axes.legend(frameon=many, framealpha=0.8, edgecolor="none", fontsize=8, ncols=2 if many else 1)
     else:
         axes.text(0.5, 0.5, "no such layers", transform=axes.transAxes, ha="center", color="#555555")

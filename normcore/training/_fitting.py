@@ -9,7 +9,7 @@ import numpy as np
 
 from normcore._dispatch import asked_for
 from normcore.data.splitting import held_out
-from normcore.nn import Loss
+from normcore.nn import CrossEntropyLoss, Loss
 from normcore.nn._checks import Array, as_number
 
 from ._criterion import takes_weights
@@ -18,6 +18,7 @@ from ._errors import kind, same_kind
 from ._mode import mode
 from ._random import layer_generators
 from ._weights import by_class, check_sample_weight
+from .metrics import check_known
 
 if TYPE_CHECKING:
     from .trainer import Trainer
@@ -43,15 +44,15 @@ def model_dtype(trainer: Trainer, X: Array) -> np.dtype[Any]:
 
 
 def check_fit(
-    trainer: Trainer, X: Any, y: Any, sample_weight: Any, finite: bool = True, names: tuple[str, str] = ("X", "y")
+    trainer: Trainer, X: Any, y: Any, sample_weight: Any, owner: str = "fit", names: tuple[str, str] = ("X", "y")
 ) -> Rows:
-    """Arrays that fit the model and the loss.
+    """Arrays that fit the model, the loss and the metrics; finite ones, but for `evaluate`.
 
     Two rows are tried in evaluation mode, which changes nothing, and the loss looks at all targets.
     """
     X, y = check_pair(X, y, names)
     dtype = model_dtype(trainer, X)
-    if finite:
+    if owner != "evaluate":
         check_finite(X, names[0], dtype)
         # Ours convert the target; what a loss of somebody else's does with it is its own affair.
         check_finite(y, names[1], dtype if isinstance(trainer.loss, Loss) else None)
@@ -62,15 +63,36 @@ def check_fit(
                 f"sample_weight needs a loss that is called as loss(output, target, sample_weight), but "
                 f"{kind(trainer.loss)} takes none; add the argument or use a loss of normcore.nn."
             )
-        weights = check_sample_weight(sample_weight, len(X), "fit" if finite else "evaluate")
-    shape = (len(X), *_tried(trainer, X, names[0]).shape[1:])
+        weights = check_sample_weight(sample_weight, len(X), owner)
+    output = _tried(trainer, X, names[0])
+    shape = (len(X), *output.shape[1:])
     check = getattr(trainer.loss, "check_target", None)
     if check is not None:
         try:
             y = check(y, shape)
         except (TypeError, ValueError) as error:
             raise same_kind(error)(f"{names[1]} does not fit the loss and the model's output: {error}") from None
+    target, without = y[: len(output)], ignored(trainer, y)
+    if without is not None:
+        output, target = not_ignored(output, target, without)
+    try:
+        check_known(trainer.metrics, output, target) if len(target) else None
+    except (TypeError, ValueError) as error:
+        raise same_kind(error)(f"metrics do not fit {names[1]} and the model's output: {error}") from None
     return Rows(X, y, weights)
+
+
+def ignored(trainer: Trainer, y: Array) -> int | None:
+    """The `ignore_index` of the loss, if it is in y."""
+    if isinstance(trainer.loss, CrossEntropyLoss) and y.ndim == 1 and (y == trainer.loss.ignore_index).any():
+        return trainer.loss.ignore_index
+    return None
+
+
+def not_ignored(output: Array, target: Array, index: int) -> tuple[Array, Array]:
+    """The rows whose target is not `index`."""
+    kept = target != index
+    return output[kept], target[kept]
 
 
 def _tried(trainer: Trainer, X: Array, name: str) -> Array:
@@ -130,7 +152,7 @@ def weighted(rows: Rows, class_weight: Any, trainer: Trainer) -> Rows:
     return replace(rows, weights=weights)
 
 
-def check_single_row(trainer: Trainer, X: Array) -> None:
+def check_single_row(trainer: Trainer, rows: Rows) -> None:
     """Try a batch of one row in training mode, as `fit` is going to, and put everything back.
 
     Batch norm over (N, C) refuses such a batch, but a layer before it may by then have updated its statistics.
@@ -139,7 +161,10 @@ def check_single_row(trainer: Trainer, X: Array) -> None:
     generators = [(it.bit_generator, it.bit_generator.state) for it in layer_generators(trainer.model).values()]
     with mode(trainer.model, training=True):
         try:
-            trainer.model(as_batch(X[:1], model_dtype(trainer, X)))
+            trainer.model(as_batch(rows.X[:1], model_dtype(trainer, rows.X)))
+        except ValueError as error:
+            what = "batch_size is 1" if len(rows) > 1 else "there is one row to train on"
+            raise ValueError(f"{what}, and this model cannot be trained on a single row: {error}") from None
         finally:
             for buffer, was in before:
                 buffer[...] = was

@@ -14,7 +14,7 @@ from normcore.optim import clip_grad_norm_
 
 from ._data import as_batch, batch_bounds
 from ._errors import diverged
-from ._fitting import Rows, model_dtype
+from ._fitting import Rows, ignored, model_dtype, not_ignored
 from ._listeners import Listeners
 from ._mode import mode
 from ._pooled import PooledMetric
@@ -25,9 +25,14 @@ if TYPE_CHECKING:
 
 
 class _Totals:
-    """Loss and metrics over rows, from those of batches."""
+    """Loss and metrics over rows, from those of batches.
 
-    def __init__(self, trainer: Trainer) -> None:
+    Metrics do not see rows that the loss ignores: their targets are no classes.
+    """
+
+    def __init__(self, trainer: Trainer, rows: Rows) -> None:
+        self._ignored = ignored(trainer, rows.y)
+        self._rows = 0
         self._loss = self._weight = 0.0
         self._is_sum = getattr(trainer.loss, "reduction", "mean") == "sum"
         self._criterion = trainer.loss
@@ -58,6 +63,13 @@ class _Totals:
             if weight:
                 self._loss += loss * weight
                 self._weight += weight
+        if self._ignored is not None:
+            output, target = not_ignored(output, target, self._ignored)
+            rows = len(target)
+            if not rows:
+                self._last = [nan] * len(self._names)
+                return
+        self._rows += rows
         for i, metric in self._means:
             self._last[i] = value = float(metric(output, target))
             self._sums[i] += value * rows
@@ -66,14 +78,16 @@ class _Totals:
 
     def logs(self, loss: float, output: Array, target: Array) -> dict[str, float]:
         """Loss and metrics of the batch that was added last, alone."""
-        for i, pooled, _ in self._pooled:
+        if self._ignored is not None:
+            output, target = not_ignored(output, target, self._ignored)
+        for i, pooled, _ in self._pooled if len(target) else []:
             self._last[i] = float(pooled(output, target))
         return {"loss": loss, **dict(zip(self._names, self._last, strict=True))}
 
-    def means(self, rows: int) -> dict[str, float]:
+    def means(self) -> dict[str, float]:
         """The values over all rows."""
-        values = [total / rows for total in self._sums]
-        for i, pooled, state in self._pooled:
+        values = [total / self._rows if self._rows else nan for total in self._sums]
+        for i, pooled, state in self._pooled if self._rows else []:
             values[i] = float(pooled.value(state))
         loss = self._loss / self._weight if self._weight else nan  # no row counted
         return {"loss": loss, **dict(zip(self._names, values, strict=True))}
@@ -103,7 +117,7 @@ def train(
     schedule = stepped(trainer.scheduler, per_epoch=False)
     begin = listeners.batch_begin if listeners else []
     end = listeners.batch_end if listeners else []
-    totals, pick = _Totals(trainer), _picker(X, order)
+    totals, pick = _Totals(trainer, rows), _picker(X, order)
     lr = optimizer.lr
     w = None
     for batch, (start, stop) in enumerate(bounds):
@@ -133,14 +147,14 @@ def train(
             for hook in end:
                 hook(trainer, batch, logs)
     # Without a schedule by batches the rate may still be a callback's.
-    return totals.means(sum(stop - start for start, stop in bounds)), optimizer.lr if schedule is None else lr
+    return totals.means(), optimizer.lr if schedule is None else lr
 
 
 def evaluate(trainer: Trainer, rows: Rows, batch_size: int) -> dict[str, float]:
     """Loss and metrics in evaluation mode."""
     X, y, weights, chosen = rows.X, rows.y, rows.weights, rows.chosen
     dtype = model_dtype(trainer, X)
-    totals = _Totals(trainer)
+    totals = _Totals(trainer, rows)
     criterion = trainer.loss
     w = None
     with mode(trainer.model, training=False):
@@ -153,4 +167,4 @@ def evaluate(trainer: Trainer, rows: Rows, batch_size: int) -> dict[str, float]:
                 w = weights[at]
                 loss = float(criterion(output, target, sample_weight=w))  # type: ignore[call-arg] # as in train
             totals.add(loss, w, output, target)
-    return totals.means(len(rows))
+    return totals.means()

@@ -89,10 +89,13 @@ class F1(PooledMetric):
 
     For logits of shape (N, C) with classes of shape (N,): the mean over the classes that occur in the target or among
     the outputs' largest (scikit-learn's "macro"). For logits of the target's shape: F1 of the class 1, an output above
-    0 standing for it. Without any such row it is 0.
+    0 standing for it; or, with `largest`, the target's largest is its class. Without any such row it is 0.
     """
 
     __name__ = "f1"
+
+    def __init__(self, largest: bool = False) -> None:
+        self.largest = largest
 
     def start(self) -> dict[str, Any]:
         """Return the counts of true positives, and of rows in either place."""
@@ -100,6 +103,8 @@ class F1(PooledMetric):
 
     def add(self, state: dict[str, Any], output: Array, target: Array) -> None:
         """Take in a batch."""
+        if self.largest and target.ndim > 1:
+            target = target.argmax(axis=1)
         if target.shape == output.shape:
             said, is_so = output > 0, target > 0.5
             hits, either = np.array([(said & is_so).sum()]), np.array([said.sum() + is_so.sum()])

@@ -31,7 +31,12 @@ class Run:
             raise ValueError(
                 "validation_split was given, but the training that is resumed had none; resume it as it began."
             )
-        return Run(self.generator, self.split_seed if split else None, self.states())
+        if not split and self.split_seed is not None:
+            raise ValueError(
+                "validation_split is missing, and the rows that were held out in the training that is resumed would be "
+                "trained on; resume it as it began."
+            )
+        return Run(self.generator, self.split_seed, self.states())
 
     def states(self) -> States:
         """What the callbacks remember, or remembered when the checkpoint was written."""

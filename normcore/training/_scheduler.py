@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+from normcore.optim import Optimizer, Schedule
+
 from ._errors import kind
 
 
@@ -17,10 +19,15 @@ class Scheduler(Protocol):
         """Set the optimiser's next learning rate."""
 
 
-def check_scheduler(scheduler: Any) -> Scheduler | None:
-    """`scheduler`, if it is one, or None."""
+def check_scheduler(scheduler: Any, optimizer: Optimizer) -> Scheduler | None:
+    """`scheduler`, if it is one and of this optimizer, or None."""
     if scheduler is not None and (isinstance(scheduler, type) or not callable(getattr(scheduler, "step", None))):
         raise TypeError(f"Trainer: scheduler must be an object with step(), got {kind(scheduler)}.")
+    if isinstance(scheduler, Schedule) and scheduler.optimizer is not optimizer:
+        raise ValueError(
+            "Trainer: scheduler is of another optimizer, whose learning rate it would set; make it from the one that "
+            "the trainer gets as optimizer."
+        )
     return scheduler
 
 

@@ -31,6 +31,11 @@ def accuracy(output: Array, target: Array) -> float:
     target : ndarray
         Classes of shape (N,), or class probabilities of shape (N, C), of which the largest counts.
     """
+    if target.ndim > 1 and output.shape[1:] == (1,):
+        raise ValueError(
+            "accuracy: output has a single column, which is always the largest; use 'binary_accuracy' for logits "
+            "with targets 0 and 1."
+        )
     expected = target if target.ndim == 1 else target.argmax(axis=1)
     return float(np.count_nonzero(output.argmax(axis=1) == expected)) / len(output)
 
@@ -114,7 +119,7 @@ _KNOWN: dict[str, Metric] = {
 }
 
 
-def resolve(metrics: Metrics, binary: bool = False) -> dict[str, Metric]:
+def resolve(metrics: Metrics, binary: bool = False, classes: bool = False) -> dict[str, Metric]:
     """Return the metrics by name.
 
     Parameters
@@ -122,6 +127,8 @@ def resolve(metrics: Metrics, binary: bool = False) -> dict[str, Metric]:
     metrics : name, function, PooledMetric, list or dict of these, or None
     binary : bool
         Whether outputs are logits of their own, so that "accuracy" is `binary_accuracy`.
+    classes : bool
+        Whether a row has one class, so that "f1" takes probabilities as targets for their largest.
 
     Raises
     ------
@@ -150,19 +157,35 @@ def resolve(metrics: Metrics, binary: bool = False) -> dict[str, Metric]:
     found: dict[str, Metric] = {}
     for name, metric in pairs:
         if isinstance(metric, str):
-            metric = _named(metric, binary)
+            metric = _named(metric, binary, classes)
         if not callable(metric) or isinstance(metric, type):
             raise TypeError(
                 f"Trainer: each of metrics must be a name or a function (output, target) -> float, "
                 f"got {type(metric).__name__}."
             )
-        if name in ("loss", "lr") or name in found:
+        if not isinstance(name, str):
+            raise TypeError(f"Trainer: metrics must have strings as names, got {name!r}.")
+        if name.startswith("val_"):
+            raise ValueError(
+                f"Trainer: metrics has the name {name!r}, but 'val_' stands for validation; choose another name."
+            )
+        if name in ("loss", "lr", "epoch", "seconds") or name in found:
             raise ValueError(f"Trainer: metrics has the name {name!r}, which is taken; pass a dict with other names.")
         found[name] = metric
     return found
 
 
-def _named(name: str, binary: bool) -> Metric:
+def check_known(metrics: Mapping[str, Metric], output: Array, target: Array) -> None:
+    """Let those of `metrics` that come with the package say whether output and target fit them.
+
+    Those of users are not tried: they may count how often they are called, or need more than a few rows.
+    """
+    for metric in metrics.values():
+        if str(getattr(metric, "__module__", "")).startswith("normcore."):
+            metric(output, target)
+
+
+def _named(name: str, binary: bool, classes: bool) -> Metric:
     top = _TOP.fullmatch(name)
     if top:
         return top_k_accuracy(int(top[1]))
@@ -171,7 +194,19 @@ def _named(name: str, binary: bool) -> Metric:
             f"Trainer: metrics has the unknown name {name!r}; use {', '.join(map(repr, _KNOWN))}, 'top_5_accuracy' or "
             "a function (output, target) -> float."
         )
+    if classes and name == "f1":
+        return F1(largest=True)
     return binary_accuracy if binary and name == "accuracy" else _KNOWN[name]
 
 
-__all__ = ["Metric", "PooledMetric", "accuracy", "binary_accuracy", "mae", "mse", "resolve", "top_k_accuracy"]
+__all__ = [
+    "Metric",
+    "PooledMetric",
+    "accuracy",
+    "binary_accuracy",
+    "check_known",
+    "mae",
+    "mse",
+    "resolve",
+    "top_k_accuracy",
+]

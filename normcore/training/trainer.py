@@ -47,7 +47,7 @@ class Trainer:
         Names ("accuracy", "binary_accuracy", "top_5_accuracy" for any number, "f1", "mse", "rmse", "mae", "r2"),
         functions `(output, target) -> float` that are means over rows, a `PooledMetric`, or a dict from name to any of
         these. When not given: accuracy for the two classification losses, nothing for other losses. Metrics do not
-        look at weights.
+        look at weights, and do not get rows whose target is the `ignore_index` of the loss.
     scheduler : optional
         A learning-rate schedule. Its `step()` is called after each step of the optimiser, or after each epoch when its
         attribute `per_epoch` is true. The history then has the learning rate of each epoch's last step under "lr".
@@ -75,7 +75,7 @@ class Trainer:
     TypeError
         If an argument is of the wrong kind.
     ValueError
-        If a name is unknown, or the optimizer has parameters of another model.
+        If a name is unknown, or the optimizer has parameters of another model, or the scheduler another optimizer.
     """
 
     def __init__(
@@ -107,8 +107,8 @@ class Trainer:
         binary = isinstance(self.loss, BCEWithLogitsLoss)
         if metrics is None and (binary or isinstance(self.loss, CrossEntropyLoss)):
             metrics = "accuracy"
-        self.metrics = _metrics.resolve(metrics, binary)
-        self.scheduler = check_scheduler(scheduler)
+        self.metrics = _metrics.resolve(metrics, binary, isinstance(self.loss, CrossEntropyLoss))
+        self.scheduler = check_scheduler(scheduler, optimizer)
         self.clip_norm = None if clip_norm is None else as_number(clip_norm, "clip_norm", "Trainer", "(0, inf)")
         self.history = History()
         self.stop_training = False
@@ -202,7 +202,7 @@ class Trainer:
         rows = weighted(rows, class_weight, self)
         bounds = batch_bounds(len(rows), batch_size)
         if bounds[-1] == (len(rows) - 1, len(rows)):
-            check_single_row(self, rows.X)
+            check_single_row(self, rows)
 
         if before is None:
             self.history = History()
@@ -273,10 +273,10 @@ class Trainer:
         ValueError, TypeError, DivergenceError
             As `fit`.
         """
-        rows = check_fit(self, X, y, sample_weight)
+        rows = check_fit(self, X, y, sample_weight, "partial_fit")
         bounds = batch_bounds(len(rows), len(rows) if batch_size is None else as_size(batch_size, "batch_size"))
         if bounds[-1] == (len(rows) - 1, len(rows)):
-            check_single_row(self, rows.X)
+            check_single_row(self, rows)
         with mode(self.model, training=True):
             return _passes.train(self, rows, bounds, None, len(self.history), None)[0]
 
@@ -307,7 +307,7 @@ class Trainer:
             If data or arguments do not fit each other or the model.
         """
         batch_size = as_size(batch_size, "batch_size")
-        return _passes.evaluate(self, check_fit(self, X, y, sample_weight, finite=False), batch_size)
+        return _passes.evaluate(self, check_fit(self, X, y, sample_weight, "evaluate"), batch_size)
 
     def predict(self, X: ArrayLike, batch_size: int = 256) -> Array:
         """Return the model's raw outputs for X, in evaluation mode: for cross-entropy these are logits.

@@ -338,6 +338,7 @@ class TestArguments:
             (model, TypeError, "SGD: params must be an iterable of parameters, got Linear; pass model.parameters()."),
             (model.weight, TypeError, "params must be an iterable of parameters, got Parameter; "),
             (3, TypeError, "params must be an iterable of parameters, got 3; pass model.parameters()."),
+            (model.state_dict(), TypeError, "must be an iterable of parameters, got dict; pass model.parameters()."),
             ([], ValueError, "params is empty; pass model.parameters() of a model that has some (an iterator"),
             (nn.ReLU().parameters(), ValueError, "params is empty"),
             ([np.ones(2)], TypeError, "params must hold Parameter objects, got ndarray; pass model.parameters()."),

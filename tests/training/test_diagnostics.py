@@ -147,6 +147,18 @@ def test_pictures():
     assert gradients.get_yscale() == "log"
 
 
+def test_the_picture_has_the_gradients_of_every_layer():
+    pytest.importorskip("matplotlib", reason="matplotlib, for pictures, is not installed")
+    model = MLP([4, *[6] * 5, 3], seed=0)  # eleven weights: norms have one too
+    look = Diagnostics(every=1)
+    Trainer(model).fit(X, y, 1, batch_size=20, seed=0, callbacks=[look])
+    figure = look.plot()
+    figure.canvas.draw()
+    (panel,) = [axes for part in figure.subfigs for axes in part.axes if axes.get_title(loc="left").startswith("grad")]
+    weights = [name for name, _ in model.named_parameters() if name.endswith("weight")]
+    assert [line.get_label() for line in panel.lines] == weights
+
+
 @pytest.mark.parametrize("epochs", [1, 3])
 def test_pictures_of_little(epochs):
     pytest.importorskip("matplotlib", reason="matplotlib, for pictures, is not installed")

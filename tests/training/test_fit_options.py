@@ -525,6 +525,8 @@ class TestGoingOn:
         before = bits(t)
         with pytest.raises(ValueError, match="one value per channel"):
             t.partial_fit(X[:1], y[:1])
+        with pytest.raises(ValueError, match="partial_fit: sample_weight is 0 everywhere"):
+            t.partial_fit(X, y, np.zeros(60))
         with pytest.raises(ValueError, match="X has NaN"):
             t.partial_fit(np.full((3, 4), np.nan), y[:3])
         with pytest.raises(ValueError, match="batch_size must be a positive int, got 0"):
@@ -577,3 +579,12 @@ class TestGoingOn:
         t.fit(X, y)
         with pytest.raises(ValueError, match="validation_split was given, but the training that is resumed had none"):
             t.fit(X, y, 2, validation_split=0.2, resume=True)
+
+    def test_resume_does_not_train_on_what_was_held_out(self):
+        t = trainer()
+        t.fit(X, y, validation_split=0.2)
+        before = bits(t)
+        with pytest.raises(ValueError, match="validation_split is missing, and the rows that were held out"):
+            t.fit(X, y, 2, resume=True)
+        assert bits(t) == before
+        assert t.fit(X, y, 2, validation_split=0.2, resume=True).epoch == [0, 1]

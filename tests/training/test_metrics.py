@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from trainers import data
+from trainers import bits, data
 
-from normcore.nn import MLP
-from normcore.training import PooledMetric, Trainer
+from normcore.nn import MLP, CrossEntropyLoss
+from normcore.training import Callback, PooledMetric, Trainer
 from normcore.training._pooled import F1, R2, RMSE
-from normcore.training.metrics import binary_accuracy, mae, mse, resolve, top_k_accuracy
+from normcore.training.metrics import accuracy, binary_accuracy, mae, mse, resolve, top_k_accuracy
 
 X, y = data()
 
@@ -64,6 +64,10 @@ class TestByHand:
         assert F1()(np.array([[1.0], [1], [-1]]), np.array([[1], [0], [1]])) == 0.5
         assert F1()(np.full((3, 1), -1.0), np.zeros((3, 1))) == 0
 
+    def test_the_largest_of_one_column_is_no_answer(self):
+        with pytest.raises(ValueError, match="accuracy: output has a single column, which is always the largest; use "):
+            accuracy(np.ones((3, 1)), np.ones((3, 1)))
+
 
 class TestOverAllRows:
     @given(st.integers(0, 2**32), st.integers(2, 30))
@@ -100,6 +104,53 @@ class TestOverAllRows:
         assert found["f1"] == pytest.approx(np.mean(expected), rel=1e-12)
         assert found["accuracy"] == np.mean(said == y)
         assert found["accuracy"] <= found["top_2_accuracy"] <= 1
+
+    def test_f1_of_probabilities_is_that_of_their_largest(self):
+        t = Trainer(MLP([4, 8, 3], seed=0), metrics=["f1", "accuracy"])
+        assert t.evaluate(X, np.eye(3)[y])["f1"] == t.evaluate(X, y)["f1"]
+        binary = Trainer(MLP([4, 8, 3], seed=0), metrics="f1", loss="bce_with_logits")
+        assert binary.evaluate(X, np.eye(3)[y])["f1"] == F1()(binary.predict(X), np.eye(3)[y])
+
+    @pytest.mark.parametrize("index", [-100, -1, 1, 255])
+    def test_rows_that_the_loss_ignores(self, index):
+        def own(output, target):
+            assert index not in target
+            return accuracy(output, target)
+
+        names = ["accuracy", "f1", "top_2_accuracy", own]
+        t = Trainer(MLP([4, 8, 3], seed=0), loss=CrossEntropyLoss(ignore_index=index), metrics=names)
+        plain = Trainer(t.model, t.optimizer, metrics=names)
+        some = y.copy()
+        some[::3] = some[:14] = index  # a batch of 7 has none that counts
+        counts = some != index
+        found = t.evaluate(X, some, batch_size=7)
+        assert found == pytest.approx(plain.evaluate(X[counts], y[counts]), rel=1e-6)
+        seen = []
+
+        class Batches(Callback):
+            def on_batch_end(self, trainer, batch, logs):  # noqa: ARG002 - the signature of what it overrides
+                seen.append(logs)
+
+        history = t.fit(X, some, 1, 7, validation_data=(X, some), callbacks=[Batches()], shuffle=False).history
+        assert all(np.isnan(value) for value in seen[0].values())
+        finite = [np.isfinite(list(logs.values())).all() for logs in seen]
+        assert finite == [counts[start : start + 7].any() for start in range(0, 60, 7)]
+        assert all(np.isfinite(value[0]) for value in history.values())
+        assert all(np.isnan(value) for value in t.evaluate(X, np.full_like(y, index)).values())
+
+    @pytest.mark.parametrize("name", ["r2", "mae", "binary_accuracy"])
+    def test_what_does_not_fit_is_found_before_training(self, name):
+        t = Trainer(MLP([4, 8, 3], seed=0), metrics=["accuracy", name])
+        before = bits(t)
+        with pytest.raises(ValueError, match=r"^metrics do not fit y and the model's output: .*has shape \(2,\)"):
+            t.fit(X, y)
+        assert bits(t) == before
+
+    def test_ones_own_are_not_tried(self):
+        calls = []
+        t = Trainer(MLP([4, 8, 3], seed=0), metrics=lambda output, target: calls.append(len(output)) or len(target))
+        t.fit(X, y, batch_size=30)
+        assert calls == [30, 30]
 
     def test_while_training(self):
         t = Trainer(MLP([4, 8, 3], seed=0), metrics=["f1", "accuracy"])
@@ -139,5 +190,9 @@ def test_names():
             resolve(name)
     with pytest.raises(ValueError, match="metrics has the name 'lr', which is taken"):
         resolve({"lr": "mse"})
+    with pytest.raises(ValueError, match="metrics has the name 'val_loss', but 'val_' stands for validation; choose"):
+        resolve({"val_loss": "mse"})
+    with pytest.raises(TypeError, match="metrics must have strings as names, got 3"):
+        resolve({3: "mse"})
     with pytest.raises(TypeError, match="must be a name or a function"):
         resolve([RMSE])

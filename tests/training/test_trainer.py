@@ -12,7 +12,7 @@ from tolerances import tol
 import normcore as nc
 from normcore import nn
 from normcore.nn import MLP, BatchNorm1d, BatchNorm2d, CrossEntropyLoss, Flatten, Linear, MSELoss, Sequential
-from normcore.optim import SGD, Adam
+from normcore.optim import SGD, Adam, StepLR
 from normcore.training import Callback, Trainer
 from normcore.training._data import batch_bounds
 
@@ -443,12 +443,26 @@ class TestRefusals:
                 "validation_data's X has rows of shape (2,), but X has rows of shape (4,).",
             ),
             (
+                {"validation_data": (X > 0, y)},
+                TypeError,
+                "validation_data's X must be floating point, got bool; convert it with X.astype(np.float32).",
+            ),
+            (
                 {"validation_data": (X, y - 1)},
                 ValueError,
                 "validation_data's y does not fit the loss and the model's output: ",
             ),
-            ({"X": X[:1], "y": y[:1]}, ValueError, "one value per channel"),
-            ({"batch_size": 1}, ValueError, "one value per channel"),
+            (
+                {"X": X[:1], "y": y[:1]},
+                ValueError,
+                "there is one row to train on, and this model cannot be trained on a single row: x has shape (1, 8): "
+                "one value per channel",
+            ),
+            (
+                {"batch_size": 1},
+                ValueError,
+                "batch_size is 1, and this model cannot be trained on a single row: x has shape (1, 8): one value per",
+            ),
         ],
     )
     def test_fit(self, arguments, error, message):
@@ -535,6 +549,11 @@ class TestRefusals:
                 "Trainer: loss has reduction='none', but training needs one number; ",
             ),
             ({"model": nn.ReLU()}, ValueError, "Adam: params is empty"),
+            (
+                {"scheduler": StepLR(Adam(MLP([4, 3]).parameters()), 2)},
+                ValueError,
+                "Trainer: scheduler is of another optimizer, whose learning rate it would set; make it from the one",
+            ),
         ],
     )
     def test_constructor(self, options, error, message):
