@@ -23,7 +23,17 @@ from normcore.backends.numba_loops.runs import (
     sum_gradients_run,
     sum_run,
 )
-from normcore.backends.numba_loops.scalars import finite_or_zero, fits_backward, fits_forward, moments, remainder
+from normcore.backends.numba_loops.scalars import (
+    centre_of_sums,
+    first_shift,
+    fits_backward,
+    fits_forward,
+    is_sound,
+    is_tame,
+    moments,
+    remainder,
+    second_shift,
+)
 
 # --- inner loops where each value of a row has its weight and bias ----------------------------------------------------
 
@@ -70,6 +80,30 @@ def sum_weighted_row(dz, x, weight, mean, sum1, sum2):
 
 
 @compiled(forceinline=True)
+def sum_narrow_tail(dz, x, weight, centre, sum1, sum2):
+    for i in range(x.size):
+        g = dz[i] * weight[i]
+        sum1[i] += g
+        sum2[i] += g * (x[i] - centre)
+
+
+@compiled(forceinline=True)
+def sum_narrow_row(dz, x, weight, centre, sum1, sum2):
+    """The same in float32, four values a lane before the sum goes on in float64."""
+    whole = x.size - x.size % LANES
+    for i in range(0, whole, LANES):
+        for lane in range(WIDTH):
+            j = i + lane
+            g0, g1 = dz[j] * weight[j], dz[j + 16] * weight[j + 16]
+            g2, g3 = dz[j + 32] * weight[j + 32], dz[j + 48] * weight[j + 48]
+            sum1[lane] += (g0 + g1) + (g2 + g3)
+            sum2[lane] += (g0 * (x[j] - centre) + g1 * (x[j + 16] - centre)) + (
+                g2 * (x[j + 32] - centre) + g3 * (x[j + 48] - centre)
+            )
+    sum_narrow_tail(dz[whole:], x[whole:], weight[whole:], centre, sum1, sum2)
+
+
+@compiled(forceinline=True)
 def weighted_gradient_loop(dz, x, high, low, weight, mean_dxhat, slope, scale, dx):
     for k in range(x.size):
         dx[k] = (dz[k] * weight[k] - mean_dxhat - ((x[k] - high) - low) * slope) * scale
@@ -94,7 +128,7 @@ def add_parameter_gradients(dz, x, mean, rstd, dweight, dbias):
         dbias[k] += g
 
 
-@compiled()
+@compiled(forceinline=True)
 def add_parameter_gradients_of_two(dz0, dz1, x0, x1, mean0, mean1, rstd0, rstd1, dweight, dbias):
     for k in range(dweight.size):
         g0, g1 = np.float64(dz0[k]), np.float64(dz1[k])
@@ -110,9 +144,14 @@ def add_parameter_gradients_of_two(dz0, dz1, x0, x1, mean0, mean1, rstd0, rstd1,
 def row_stats(x, r, eps, centred, lanes, mean, var, rstd):
     """Statistics of the row x, which is row r."""
     clear(lanes)
-    shift = finite_or_zero(x[0]) if centred else np.float64(0.0)
+    shift = first_shift(x, 0, 1, x.size) if centred else np.float64(0.0)
     sum_run(x, shift, lanes[0], lanes[1])
     mean[r], var[r] = moments(fold(lanes[0]), fold(lanes[1]), np.float64(x.size), shift, centred)
+    better = second_shift(shift, mean[r], var[r], x.itemsize)
+    if better != shift:
+        clear(lanes)
+        sum_run(x, better, lanes[0], lanes[1])
+        mean[r], var[r] = moments(fold(lanes[0]), fold(lanes[1]), np.float64(x.size), better, centred)
     rstd[r] = 1.0 / np.sqrt(var[r] + eps)
 
 
@@ -133,11 +172,25 @@ def weighted_forward_block(
             activate(activation, y[r])
 
 
-@compiled()
-def weighted_row_gradient(dz, x, mean, rstd, weight, weights, fit, centred, lanes, dx):
+@compiled(forceinline=True)
+def row_sums(dz, x, mean, rstd, weight, weights, fit, lanes):
+    """Sums of dxhat and of dxhat * (x - mean). Only dx comes from them: in float32 where that loses nothing it keeps."""
+    if fit and x.itemsize == 4 and is_tame(mean, rstd):
+        clear(lanes)
+        centre = np.float32(mean)
+        sum_narrow_row(dz, x, weights, centre, lanes[0], lanes[1])
+        sum1 = fold(lanes[0])
+        sum2 = fold(lanes[1]) - sum1 * (mean - np.float64(centre))
+        if is_sound(sum1, sum2):
+            return sum1, sum2
     clear(lanes)
     sum_weighted_row(dz, x, weight, mean, lanes[0], lanes[1])
-    sum1, sum2 = fold(lanes[0]), fold(lanes[1])
+    return fold(lanes[0]), fold(lanes[1])
+
+
+@compiled()
+def weighted_row_gradient(dz, x, mean, rstd, weight, weights, fit, centred, lanes, dx):
+    sum1, sum2 = row_sums(dz, x, mean, rstd, weight, weights, fit, lanes)
     mean_dxhat = sum1 / x.size if centred else np.float64(0.0)
     slope = rstd * rstd * sum2 / x.size
     weighted_gradient_row(dz, x, mean, weights, weight, fit, mean_dxhat, slope, rstd, dx)
@@ -225,15 +278,20 @@ def segments_forward_block(x, weight, bias, mean, var, rstd, y, eps, centred, ac
 @compiled()
 def sum_segment(dy, x, r, k, start, stop, weight, bias, mean, rstd, activation, z, lanes, dx):
     """Sums of dz and of dz * (x - mean) over a part of a segment; dz goes to dx where there is an activation."""
-    p = (r * x.shape[1] + k) % weight.size
-    part, dz = x[r, k, start:stop], dx[r, k, start:stop]
-    clear(lanes)
+    part, dz = x[r, k, start:stop], dy[r, k, start:stop]
     if activation != NONE:
-        chain_run(dy[r, k, start:stop], part, mean[r], rstd[r] * weight[p], bias[p], activation, z, dz)
-        sum_gradients_run(dz, part, mean[r], lanes[0], lanes[1])
-    else:
-        sum_gradients_run(dy[r, k, start:stop], part, mean[r], lanes[0], lanes[1])
-    return fold(lanes[0]), fold(lanes[1])
+        p = (r * x.shape[1] + k) % weight.size
+        chain_run(dz, part, mean[r], rstd[r] * weight[p], bias[p], activation, z, dx[r, k, start:stop])
+        dz = dx[r, k, start:stop]
+    centre = centre_of_sums(mean[r], rstd[r], x.itemsize)
+    while True:
+        clear(lanes)
+        sum_gradients_run(dz, part, centre, lanes[0], lanes[1])
+        sum1 = fold(lanes[0])
+        sum2 = fold(lanes[1]) - (mean[r] - centre) * sum1
+        if centre == mean[r] or np.isfinite(sum2) or not np.isfinite(mean[r]):
+            return sum1, sum2
+        centre = mean[r]
 
 
 @compiled()
