@@ -39,7 +39,7 @@ import numpy as np
 
 from normcore.backends import Kernels
 from normcore.backends.numba_loops import activation as activations
-from normcore.backends.numba_loops import channels, cut, matrices, rows
+from normcore.backends.numba_loops import channels, cut, matrices, rows, weighted
 from normcore.backends.numba_loops.scalars import LARGE, WEIGHT_LARGE
 
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ def rows_forward(
     block = cut.rows_in_block(count, size * x.itemsize)
     if segment < SHORT_SEGMENT:
         flat_x, flat_y = x.reshape(count, size), y.reshape(count, size)
-        rows.weighted_forward(
+        weighted.forward(
             flat_x, *_weighted(x, weight, bias), mean, var, rstd, flat_y, eps, centred, activation, max(1, block),
             num_threads,
         )  # fmt: skip
@@ -206,7 +206,7 @@ def rows_backward(
     if segment < SHORT_SEGMENT:
         whole = (count, size)
         wide = (dweight, dbias) if segment == 1 else (np.empty(weight.size * segment), np.empty(weight.size * segment))
-        rows.weighted_backward(
+        weighted.backward(
             dy.reshape(whole), x.reshape(whole), *_weighted(x, weight, bias), mean, rstd, dx.reshape(whole), *wide,
             centred, activation, cut.rows_in_piece(count, size), num_threads,
         )  # fmt: skip

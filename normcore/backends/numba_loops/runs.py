@@ -1,7 +1,7 @@
 """Inner loops over contiguous values that share their parameters.
 
-Sums go to 16 lanes, four values a lane at a time, one after the other; a tail of up to 63 values goes to 64. That order is fixed, and LLVM
-vectorises it without leave to reassociate; one value a lane at a time it unrolls and does not vectorise.
+Sums go to 16 lanes, four values a lane at a time, one after the other; a tail of up to 63 values goes to 64. That order is
+fixed, and LLVM vectorises it without leave to reassociate; one value a lane at a time it unrolls and does not vectorise.
 Tails are functions of slices: of ``x[whole + i]`` LLVM cannot see that it does not wrap around.
 """
 
@@ -11,7 +11,14 @@ import numpy as np
 
 from normcore.backends.numba_loops.activation import NONE, activate, chain
 from normcore.backends.numba_loops.jit import compiled
-from normcore.backends.numba_loops.scalars import fits_backward, fits_forward, remainder
+from normcore.backends.numba_loops.scalars import (
+    first_shift,
+    fits_backward,
+    fits_forward,
+    moments,
+    remainder,
+    second_shift,
+)
 
 WIDTH = 16
 LANES = 64
@@ -116,6 +123,21 @@ def sum_gradients_run(dz, x, centre, sum1, sum2):
         sum_gradients_centred(dz, x, centre, sum1, sum2)
     whole = x.size - x.size % LANES
     sum_gradients_tail(dz[whole:], x[whole:], centre, sum1, sum2)
+
+
+@compiled()
+def row_stats(x, r, eps, centred, lanes, mean, var, rstd):
+    """Statistics of the row x, which is row r."""
+    clear(lanes)
+    shift = first_shift(x, 0, 1, x.size) if centred else np.float64(0.0)
+    sum_run(x, shift, lanes[0], lanes[1])
+    mean[r], var[r] = moments(fold(lanes[0]), fold(lanes[1]), np.float64(x.size), shift, centred)
+    better = second_shift(shift, mean[r], var[r], x.itemsize)
+    if better != shift:
+        clear(lanes)
+        sum_run(x, better, lanes[0], lanes[1])
+        mean[r], var[r] = moments(fold(lanes[0]), fold(lanes[1]), np.float64(x.size), better, centred)
+    rstd[r] = 1.0 / np.sqrt(var[r] + eps)
 
 
 @compiled(forceinline=True)
