@@ -21,7 +21,7 @@ import normcore as nc
 
 _MARK = "NORMCORE_BENCHES_PREPARED"
 _LOOK = 0.3  # seconds over which the machine's business is judged
-_LIBRARIES = ("numpy", "torch", "jax", "jaxlib", "ml_dtypes")
+_LIBRARIES = ("numpy", "numba", "torch", "jax", "jaxlib", "ml_dtypes")
 
 
 def variables(threads: int) -> dict[str, str]:

@@ -224,6 +224,7 @@ def _others() -> Iterator[Target]:
     yield Target("a fresh output over out=", _any_case, _over("fresh"), AT_MOST, 1.25)
     for start, bound in STEPS.items():
         yield Target(f"training step, {start}", _named(f"training {start}"), _over("PyTorch"), AT_LEAST, bound)
+    yield Target("Numba over Cython, over 1 MB", _large, _over("Numba"), AT_MOST, 1.5)
     yield Target("2 threads against 1, over 1 MB", _large, _over("1 thread"), AT_LEAST, 1.7)
 
 

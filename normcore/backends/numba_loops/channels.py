@@ -97,7 +97,7 @@ def finish_stats(x, c0, c1, sums, centred, shift, mean, var):
 
 @compiled()
 def finish_gradients(c0, c1, sums, centre, mean, rstd, dweight, dbias):
-    """dweight and dbias; whether to sum again, because infinities must not meet when the mean is taken out afterwards."""
+    """dweight and dbias; whether to sum again, for infinities must not meet when the mean is taken out afterwards."""
     again = False
     for c in range(c0, c1):
         k = c - c0

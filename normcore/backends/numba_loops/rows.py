@@ -1,8 +1,8 @@
 """The rows walk where segments share weight and bias: x is (R, K, L), a row of K segments of L values is one group.
 
 A task takes a block of rows through all passes while it is in the cache, so a call has one parallel region. Few large
-rows are instead cut as the channels walk cuts channels: in the face, ``numba_kernels``, which joins the two. Segments of
-one value, and other short ones, are in ``weighted``.
+rows are instead cut as the channels walk cuts channels: in the face, ``numba_kernels``, which joins the two. Segments
+of one value, and other short ones, are in ``weighted``.
 """
 
 from __future__ import annotations
@@ -26,9 +26,10 @@ from normcore.backends.numba_loops.runs import (
 )
 from normcore.backends.numba_loops.scalars import centre_of_sums, fits_backward, fits_forward, remainder
 
+
 @compiled()
 def write_segments(x, r, start, stop, weight, bias, mean, rstd, activation, y):
-    """Values start to stop of row r. What needs float64 is written after, for beside the usual loop it slows that one."""
+    """Values start to stop of row r. What needs float64 is written after: beside the usual loop it slows that one."""
     segments, width = x.shape[1], x.shape[2]
     cast, rest = x.dtype.type, activation != NONE
     high = cast(mean[r])

@@ -1,7 +1,7 @@
 """Inner loops over contiguous values that share their parameters.
 
-Sums go to 16 lanes, four values a lane at a time, one after the other; a tail of up to 63 values goes to 64. That order is
-fixed, and LLVM vectorises it without leave to reassociate; one value a lane at a time it unrolls and does not vectorise.
+Sums go to 16 lanes, four values a lane at a time, one after the other; a tail of up to 63 values goes to 64. That order
+is fixed, and LLVM vectorises it without leave to reassociate; one value a lane at a time it unrolls, and no more.
 Tails are functions of slices: of ``x[whole + i]`` LLVM cannot see that it does not wrap around.
 """
 

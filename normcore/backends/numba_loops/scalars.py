@@ -9,6 +9,7 @@ from normcore.backends.numba_loops.jit import compiled
 # Float32 arithmetic neither overflows nor loses digits to subnormals with numbers in this range, products included.
 LARGE = 2.0**60
 SMALL = 2.0**-60
+FAR = 4.0
 WEIGHT_LARGE = 2.0**30  # a gradient is multiplied by weight before anything takes its size away
 
 
@@ -30,7 +31,7 @@ def first_shift(x, start, stride, count):
     for i in range(1, 4):
         value = np.float64(x[start + i * (count - 1) // 3 * stride])
         low, high = min(low, value), max(high, value)
-    if high - low > 0.5 * max(abs(low), abs(high)):
+    if high - low > 0.25 * max(abs(low), abs(high)):
         return np.float64(0.0)
     return finite_or_zero(first)
 
@@ -39,9 +40,9 @@ def first_shift(x, start, stride, count):
 def second_shift(shift, mean, var, itemsize):
     """The shift to sum again with; the same one where the sums are good.
 
-    Without a shift they are good up to a mean of two deviations: nothing to speak of cancels then.
+    Without a shift they are good up to a mean of FAR deviations: four of 53 bits cancel then.
     """
-    if itemsize > 4 or shift != 0.0 or not mean * mean > 4.0 * var:
+    if itemsize > 4 or shift != 0.0 or not mean * mean > FAR * FAR * var:
         return shift
     return finite_or_zero(np.float32(mean))
 
@@ -49,7 +50,7 @@ def second_shift(shift, mean, var, itemsize):
 @compiled()
 def centre_of_sums(mean, rstd, itemsize):
     """What a backward pass takes from x before it multiplies with dz: 0 where the mean may be taken out afterwards."""
-    near = abs(mean) * rstd <= 2.0
+    near = abs(mean) * rstd <= FAR
     return np.float64(0.0) if itemsize == 4 and near else mean
 
 
