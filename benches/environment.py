@@ -20,7 +20,7 @@ import normcore as nc
 
 _MARK = "NORMCORE_BENCHES_PREPARED"
 _LOOK = 0.3  # seconds over which the machine's business is judged
-_LIBRARIES = ("numpy", "torch", "jax", "jaxlib", "ml_dtypes", "scikit-learn")
+_LIBRARIES = ("numpy", "numba", "torch", "jax", "jaxlib", "ml_dtypes", "scikit-learn")
 
 
 def variables(threads: int) -> dict[str, str]:

@@ -123,7 +123,7 @@ def _wrong_result(result: Result) -> bool:
 
 def contenders(options: argparse.Namespace) -> list[Contender]:
     """Who takes part: all but those that were left out by an option, which are said to be absent."""
-    off = {"compile": options.no_compile, "JAX": options.no_jax}
+    off = {"compile": options.no_compile, "JAX": options.no_jax, "Numba": options.no_numba}
 
     def left_out() -> str:
         return "left out by an option"
@@ -174,6 +174,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--quick", action="store_true", help="tiny shapes, one round: shows only that everything runs")
     add("--no-compile", action="store_true", help="without torch.compile, which takes minutes to compile")
     add("--no-jax", action="store_true", help="without JAX")
+    add("--no-numba", action="store_true", help="without the Numba backend, which compiles for minutes the first time")
     add("--wheel", type=Path, metavar="FILE", help="the wheel whose size is judged")
     add("--build-wheel", action="store_true", help="build a wheel and judge its size")
     add("--json", type=Path, metavar="FILE", help="write the numbers too")

@@ -226,6 +226,7 @@ def _others() -> Iterator[Target]:
         yield Target(f"training step, {start}", _named(f"training {start}"), _over("PyTorch"), AT_LEAST, bound)
     yield Target("an epoch of MNIST over scikit-learn", _named("epoch"), _over("scikit-learn"), AT_LEAST, 1.0)
     yield Target("Trainer.fit over a bare loop", _named("fit,"), _over(OURS, "bare loop"), AT_MOST, 1.2)
+    yield Target("Numba over Cython, over 1 MB", _large, _over("Numba"), AT_MOST, 1.5)
     yield Target("2 threads against 1, over 1 MB", _large, _over("1 thread"), AT_LEAST, 1.7)
 
 

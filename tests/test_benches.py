@@ -374,7 +374,7 @@ def test_every_target_is_about_something_on_the_grid():
     from benches.grid import GRID, cases
     from benches.results import Result
 
-    seconds = dict.fromkeys(("normcore", "copy", "fresh", "1 thread", "PyTorch"), 1.0)
+    seconds = dict.fromkeys(("normcore", "copy", "fresh", "1 thread", "Numba", "PyTorch"), 1.0)
     every = [Result(str(case), case, seconds) for case in cases(GRID)]
     every += [Result(network.name, None, seconds) for network in networks.NETWORKS]
     every += [Result("import normcore over import numpy", amount=1.0), Result("wheel", amount=1.0)]

@@ -12,6 +12,7 @@ CONTENDERS: tuple[Contender, ...] = (
     copying.COPY,
     normcore_.FRESH,
     normcore_.SERIAL,
+    normcore_.NUMBA,
     numpy_.NUMPY,
     torch_.TORCH,
     compiled.COMPILED,

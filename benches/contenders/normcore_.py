@@ -1,7 +1,8 @@
-"""normcore: with ``out=``, with a fresh result as in a loop that does not pass one, and on one thread."""
+"""normcore: with ``out=``; with a fresh result, as in a loop that does not pass one; on one thread; on Numba."""
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -86,6 +87,28 @@ def _serial(p: Problem) -> Ways:
     return {f"{name}(out=)": call}
 
 
+def _numba_absent() -> str:
+    return "" if importlib.util.find_spec("numba") else "numba is not installed"
+
+
+def _numba(p: Problem) -> Ways:
+    if p.x.nbytes <= MB:  # what it promises is about larger arrays, and every operation takes seconds to compile
+        raise NotOffered("")
+    try:
+        with nc.use_backend("numba"):
+            name, way = _prepare(p, np.zeros_like(p.x))
+            way()
+    except TypeError as error:  # its reason for declining
+        raise NotOffered(str(error)) from error
+
+    def call() -> Any:
+        with nc.use_backend("numba"):
+            return way()
+
+    return {f"{name}(out=)": call}
+
+
 NORMCORE = Contender("normcore", _reused, session=nc.threads)
 FRESH = Contender("fresh", _fresh)
 SERIAL = Contender("1 thread", _serial)
+NUMBA = Contender("Numba", _numba, absent=_numba_absent)

@@ -8,5 +8,6 @@
 ``columns``     inner loops where neighbours have parameters of their own
 ``channels``    the channels walk over long runs
 ``matrices``    the channels walk over short runs
-``rows``        the rows walk
+``rows``        the rows walk over segments that share weight and bias
+``weighted``    the rows walk where each value has its own
 """

@@ -23,44 +23,90 @@ from normcore.backends.numba_loops.runs import (
     sum_gradients_run,
     sum_run,
 )
-from normcore.backends.numba_loops.scalars import finite_or_zero, fits_backward, fits_forward, moments, remainder
+from normcore.backends.numba_loops.scalars import (
+    centres,
+    first_shift,
+    fits_backward,
+    fits_forward,
+    moments,
+    remainder,
+    second_shift,
+)
 
 
 @compiled()
-def sum_part(x, n0, n1, c0, c1, start, stop, centred, sums):
+def first_shifts(x, c0, c1, centred):
+    """Of channels c0 to c1, from the first run of each."""
+    shift = np.zeros(c1 - c0)
+    for c in range(c0, c1 if centred else c0):
+        shift[c - c0] = first_shift(x.reshape(-1), c * x.shape[2], 1, x.shape[2])
+    return shift
+
+
+@compiled()
+def sum_part(x, n0, n1, c0, c1, start, stop, shift, sums):
     """Sums of x - shift and of its square over a part of the array; sums is (2, c1 - c0)."""
     lanes = np.zeros((c1 - c0, 2, LANES))
     for n in range(n0, n1):
         for c in range(c0, c1):
-            shift = finite_or_zero(x[0, c, 0]) if centred else np.float64(0.0)
-            sum_run(x[n, c, start:stop], shift, lanes[c - c0, 0], lanes[c - c0, 1])
-    for k in range(c1 - c0):
+            sum_run(x[n, c, start:stop], shift[c - c0], lanes[c - c0, 0], lanes[c - c0, 1])
+    fold_lanes(lanes, sums)
+
+
+@compiled()
+def fold_lanes(lanes, sums):
+    for k in range(lanes.shape[0]):
         sums[0, k] = fold(lanes[k, 0])
         sums[1, k] = fold(lanes[k, 1])
 
 
 @compiled()
-def sum_gradients_part(dy, x, weight, bias, mean, rstd, dx, n0, n1, c0, c1, start, stop, activation, sums):
-    """Sums of dz and of dz * (x - mean); dz itself goes to dx where there is an activation."""
-    lanes = np.zeros((c1 - c0, 2, LANES))
-    z = np.empty(CHUNK if activation != NONE else 0, x.dtype)
+def chain_part(dy, x, weight, bias, mean, rstd, dx, n0, n1, c0, c1, start, stop, activation):
+    """dz = dy * act'(z), into dx."""
+    z = np.empty(CHUNK, x.dtype)
     for n in range(n0, n1):
         for c in range(c0, c1):
-            part, dz = x[n, c, start:stop], dx[n, c, start:stop]
-            if activation != NONE:
-                chain_run(dy[n, c, start:stop], part, mean[c], rstd[c] * weight[c], bias[c], activation, z, dz)
-                sum_gradients_run(dz, part, mean[c], lanes[c - c0, 0], lanes[c - c0, 1])
-            else:
-                sum_gradients_run(dy[n, c, start:stop], part, mean[c], lanes[c - c0, 0], lanes[c - c0, 1])
-    for k in range(c1 - c0):
-        sums[0, k] = fold(lanes[k, 0])
-        sums[1, k] = fold(lanes[k, 1])
+            scale, part = rstd[c] * weight[c], x[n, c, start:stop]
+            chain_run(dy[n, c, start:stop], part, mean[c], scale, bias[c], activation, z, dx[n, c, start:stop])
 
 
 @compiled()
-def finish_stats(x, c, sum1, sum2, centred, mean, var):
-    shift = finite_or_zero(x[0, c, 0]) if centred else np.float64(0.0)
-    mean[c], var[c] = moments(sum1, sum2, np.float64(x.shape[0]) * np.float64(x.shape[2]), shift, centred)
+def sum_gradients_part(dz, x, n0, n1, c0, c1, start, stop, centre, sums):
+    """Sums of dz and of dz * (x - centre)."""
+    lanes = np.zeros((c1 - c0, 2, LANES))
+    for n in range(n0, n1):
+        for c in range(c0, c1):
+            k = c - c0
+            sum_gradients_run(dz[n, c, start:stop], x[n, c, start:stop], centre[k], lanes[k, 0], lanes[k, 1])
+    fold_lanes(lanes, sums)
+
+
+@compiled()
+def finish_stats(x, c0, c1, sums, centred, shift, mean, var):
+    """Mean and variance; whether to sum again, with other shifts."""
+    again = False
+    count = np.float64(x.shape[0]) * np.float64(x.shape[2])
+    for c in range(c0, c1):
+        k = c - c0
+        mean[c], var[c] = moments(sums[0, k], sums[1, k], count, shift[k], centred)
+        better = second_shift(shift[k], mean[c], var[c], x.itemsize)
+        again = again or better != shift[k]
+        shift[k] = better
+    return again
+
+
+@compiled()
+def finish_gradients(c0, c1, sums, centre, mean, rstd, dweight, dbias):
+    """dweight and dbias; whether to sum again, for infinities must not meet when the mean is taken out afterwards."""
+    again = False
+    for c in range(c0, c1):
+        k = c - c0
+        dbias[c] = sums[0, k]
+        dweight[c] = (sums[1, k] - (mean[c] - centre[k]) * sums[0, k]) * rstd[c]
+        if centre[k] != mean[c] and np.isfinite(mean[c]) and not np.isfinite(dweight[c]):
+            again = True
+            centre[k] = mean[c]
+    return again
 
 
 @compiled(forceinline=True)
@@ -128,10 +174,10 @@ def write_gradients_part(dz, x, weight, mean, rstd, dx, dweight, dbias, n0, n1, 
 
 @compiled()
 def stats_block(x, c0, c1, centred, mean, var):
-    sums = np.empty((2, c1 - c0))
-    sum_part(x, 0, x.shape[0], c0, c1, 0, x.shape[2], centred, sums)
-    for c in range(c0, c1):
-        finish_stats(x, c, sums[0, c - c0], sums[1, c - c0], centred, mean, var)
+    sums, shift, again = np.empty((2, c1 - c0)), first_shifts(x, c0, c1, centred), True
+    while again:
+        sum_part(x, 0, x.shape[0], c0, c1, 0, x.shape[2], shift, sums)
+        again = finish_stats(x, c0, c1, sums, centred, shift, mean, var)
 
 
 @compiled()
@@ -145,13 +191,14 @@ def forward_block(x, weight, bias, mean, var, rstd, y, eps, training, activation
 
 @compiled()
 def backward_block(dy, x, weight, bias, mean, rstd, dx, dweight, dbias, training, activation, c0, c1):
-    sums = np.empty((2, c1 - c0))
+    sums, centre, again = np.empty((2, c1 - c0)), centres(mean, rstd, c0, c1, x.itemsize), True
     rows, width = x.shape[0], x.shape[2]
-    sum_gradients_part(dy, x, weight, bias, mean, rstd, dx, 0, rows, c0, c1, 0, width, activation, sums)
-    for c in range(c0, c1):
-        dbias[c] = sums[0, c - c0]
-        dweight[c] = sums[1, c - c0] * rstd[c]
+    if activation != NONE:
+        chain_part(dy, x, weight, bias, mean, rstd, dx, 0, rows, c0, c1, 0, width, activation)
     dz = dy if activation == NONE else dx
+    while again:
+        sum_gradients_part(dz, x, 0, rows, c0, c1, 0, width, centre, sums)
+        again = finish_gradients(c0, c1, sums, centre, mean, rstd, dweight, dbias)
     write_gradients_part(dz, x, weight, mean, rstd, dx, dweight, dbias, 0, rows, c0, c1, 0, width, training)
 
 
@@ -196,21 +243,30 @@ def bounds(x, t, across, pieces, rows, width):
     return t // pieces, n0, min(n0 + rows, x.shape[0]), start, min(start + width, x.shape[2])
 
 
+@compiled()
+def add_pieces(sums, channels):
+    """The sums of each channel: of its pieces, in order."""
+    total = np.zeros((2, channels))
+    pieces = sums.shape[0] // channels
+    for k in range(channels):
+        for p in range(pieces):
+            total[0, k] += sums[k * pieces + p, 0, 0]
+            total[1, k] += sums[k * pieces + p, 1, 0]
+    return total
+
+
 @serial_and_parallel
 def stats_pieces(x, mean, var, centred, rows, width, wave):
     across, pieces = pieces_of(x, rows, width)
     for first in range(0, x.shape[1], wave):
         channels = min(wave, x.shape[1] - first)
-        sums = np.empty((channels * pieces, 2, 1))
-        for t in prange(channels * pieces):
-            k, n0, n1, start, stop = bounds(x, t, across, pieces, rows, width)
-            sum_part(x, n0, n1, first + k, first + k + 1, start, stop, centred, sums[t])
-        for k in range(channels):
-            sum1, sum2 = np.float64(0.0), np.float64(0.0)
-            for p in range(pieces):
-                sum1 += sums[k * pieces + p, 0, 0]
-                sum2 += sums[k * pieces + p, 1, 0]
-            finish_stats(x, first + k, sum1, sum2, centred, mean, var)
+        last = first + channels
+        sums, shift, again = np.empty((channels * pieces, 2, 1)), first_shifts(x, first, last, centred), True
+        while again:
+            for t in prange(channels * pieces):
+                k, n0, n1, start, stop = bounds(x, t, across, pieces, rows, width)
+                sum_part(x, n0, n1, first + k, first + k + 1, start, stop, shift[k : k + 1], sums[t])
+            again = finish_stats(x, first, last, add_pieces(sums, channels), centred, shift, mean, var)
 
 
 @serial_and_parallel
@@ -219,17 +275,13 @@ def forward_pieces(x, weight, bias, mean, var, rstd, y, eps, training, activatio
     for first in range(0, x.shape[1], wave):
         channels = min(wave, x.shape[1] - first)
         tasks = channels * pieces
-        if training:
-            sums = np.empty((tasks, 2, 1))
+        last = first + channels
+        sums, shift, again = np.empty((tasks, 2, 1)), first_shifts(x, first, last, True), training
+        while again:
             for t in prange(tasks):
                 k, n0, n1, start, stop = bounds(x, t, across, pieces, rows, width)
-                sum_part(x, n0, n1, first + k, first + k + 1, start, stop, True, sums[t])
-            for k in range(channels):
-                sum1, sum2 = np.float64(0.0), np.float64(0.0)
-                for p in range(pieces):
-                    sum1 += sums[k * pieces + p, 0, 0]
-                    sum2 += sums[k * pieces + p, 1, 0]
-                finish_stats(x, first + k, sum1, sum2, True, mean, var)
+                sum_part(x, n0, n1, first + k, first + k + 1, start, stop, shift[k : k + 1], sums[t])
+            again = finish_stats(x, first, last, add_pieces(sums, channels), True, shift, mean, var)
         for c in range(first, first + channels):
             rstd[c] = 1.0 / np.sqrt(var[c] + eps)
         for i in prange(tasks):
@@ -246,20 +298,18 @@ def backward_pieces(
     for first in range(0, x.shape[1], wave):
         channels = min(wave, x.shape[1] - first)
         tasks = channels * pieces
-        sums = np.empty((tasks, 2, 1))
-        for t in prange(tasks):
-            k, n0, n1, start, stop = bounds(x, t, across, pieces, rows, width)
-            c = first + k
-            sum_gradients_part(
-                dy, x, weight, bias, mean, rstd, dx, n0, n1, c, c + 1, start, stop, activation, sums[t]
-            )  # fmt: skip
-        for k in range(channels):
-            sum1, sum2 = np.float64(0.0), np.float64(0.0)
-            for p in range(pieces):
-                sum1 += sums[k * pieces + p, 0, 0]
-                sum2 += sums[k * pieces + p, 1, 0]
-            dbias[first + k] = sum1
-            dweight[first + k] = sum2 * rstd[first + k]
+        last = first + channels
+        sums, centre = np.empty((tasks, 2, 1)), centres(mean, rstd, first, last, x.itemsize)
+        again, chained = True, activation == NONE
+        while again:
+            for t in prange(tasks):
+                k, n0, n1, start, stop = bounds(x, t, across, pieces, rows, width)
+                c = first + k
+                if not chained:
+                    chain_part(dy, x, weight, bias, mean, rstd, dx, n0, n1, c, c + 1, start, stop, activation)
+                sum_gradients_part(dz, x, n0, n1, c, c + 1, start, stop, centre[k : k + 1], sums[t])
+            total = add_pieces(sums, channels)
+            again, chained = finish_gradients(first, last, total, centre, mean, rstd, dweight, dbias), True
         for i in prange(tasks):
             k, n0, n1, start, stop = bounds(x, tasks - 1 - i, across, pieces, rows, width)
             c = first + k

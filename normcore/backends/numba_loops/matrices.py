@@ -18,15 +18,16 @@ from normcore.backends.numba_loops.columns import (
     chain_part,
     finish_gradients,
     finish_stats,
+    first_shifts,
     forward_params,
-    means,
-    shifts,
+    repeated,
     sum_gradients_part,
     sum_part,
     write_gradients_part,
     write_part,
 )
 from normcore.backends.numba_loops.jit import compiled, prange, serial_and_parallel
+from normcore.backends.numba_loops.scalars import centres
 
 TILE = 1024  # columns whose partial sums and parameters stay in L1 from row to row
 
@@ -38,9 +39,12 @@ TILE = 1024  # columns whose partial sums and parameters stay in L1 from row to 
 def stats_block(x, c0, c1, mean, var):
     rows, channels, run = x.shape
     size = (c1 - c0) * run
-    shift, sum1, sum2 = shifts(x, c0, c1, size), np.zeros(size), np.zeros(size)
-    sum_part(x.reshape(-1), channels * run, 0, rows, c0 * run, c1 * run, shift, sum1, sum2)
-    finish_stats(x, c0, c1, shift, sum1, sum2, mean, var)
+    shift, again = first_shifts(x, c0, c1), True
+    while again:
+        sum1, sum2 = np.zeros(size), np.zeros(size)
+        columns = repeated(shift, run, size)
+        sum_part(x.reshape(-1), channels * run, 0, rows, c0 * run, c1 * run, columns, sum1, sum2)
+        again = finish_stats(x, c0, c1, shift, sum1, sum2, mean, var)
 
 
 @compiled()
@@ -66,7 +70,7 @@ def backward_block(dy, x, weight, bias, mean, rstd, dx, dweight, dbias, training
     rows, channels, run = x.shape
     width, a, b = channels * run, c0 * run, c1 * run
     dy, x, dx = dy.reshape(-1), x.reshape(-1), dx.reshape(-1)
-    repeated, sum1, sum2 = means(mean, c0, c1, run, b - a), np.zeros(b - a), np.zeros(b - a)
+    centre, again = centres(mean, rstd, c0, c1, x.itemsize), True
     dz = dy
     if activation != NONE:
         dz = dx
@@ -78,8 +82,10 @@ def backward_block(dy, x, weight, bias, mean, rstd, dx, dweight, dbias, training
             exact = np.empty((4, b - a))
             forward_params(exact, weight, bias, mean, rstd, c0, c1, run)
             chain_part(dy, x, width, 0, rows, a, b, exact, a, activation, dx)
-    sum_gradients_part(dz, x, width, 0, rows, a, b, repeated, sum1, sum2)
-    finish_gradients(c0, c1, run, sum1, sum2, rstd, dweight, dbias)
+    while again:
+        sum1, sum2 = np.zeros(b - a), np.zeros(b - a)
+        sum_gradients_part(dz, x, width, 0, rows, a, b, repeated(centre, run, b - a), sum1, sum2)
+        again = finish_gradients(c0, c1, run, sum1, sum2, centre, mean, rstd, dweight, dbias)
     count = np.float64(rows) * np.float64(run)
     if all_fit_backward(weight, mean, rstd, dweight, dbias, c0, c1, count):
         params = np.empty((5, b - a), x.dtype)
@@ -136,17 +142,17 @@ def write_piece(x, width, m0, m1, params, exact, activation, y):
 
 
 @compiled()
-def gradients_piece(dy, x, width, m0, m1, mean, params, exact, activation, dx, sums):
+def gradients_piece(dy, x, width, m0, m1, centre, params, exact, activation, chained, dx, sums):
+    """`chained` where dx already holds dz."""
+    dz = dy if activation == NONE else dx
     for a in range(0, width, TILE):
         b = min(a + TILE, width)
-        dz = dy
-        if activation != NONE:
-            dz = dx
+        if activation != NONE and not chained:
             if params.shape[1]:
                 chain_part(dy, x, width, m0, m1, a, b, params, 0, activation, dx)
             else:
                 chain_part(dy, x, width, m0, m1, a, b, exact, 0, activation, dx)
-        sum_gradients_part(dz, x, width, m0, m1, a, b, mean[a:b], sums[0, a:b], sums[1, a:b])
+        sum_gradients_part(dz, x, width, m0, m1, a, b, centre[a:b], sums[0, a:b], sums[1, a:b])
 
 
 @compiled()
@@ -175,12 +181,13 @@ def stats_pieces(x, mean, var, width, rows):
     flat = x.reshape(-1)
     total_rows = (x.size + width - 1) // width
     pieces = (total_rows + rows - 1) // rows
-    shift = shifts(x, 0, x.shape[1], width)
-    sums = np.zeros((pieces, 2, width))
-    for p in prange(pieces):
-        stats_piece(flat, width, p * rows, min((p + 1) * rows, total_rows), shift, sums[p])
-    total = add_pieces(sums)
-    finish_stats(x, 0, x.shape[1], shift, total[0], total[1], mean, var)
+    shift, again = first_shifts(x, 0, x.shape[1]), True
+    while again:
+        columns, sums = repeated(shift, x.shape[2], width), np.zeros((pieces, 2, width))
+        for p in prange(pieces):
+            stats_piece(flat, width, p * rows, min((p + 1) * rows, total_rows), columns, sums[p])
+        total = add_pieces(sums)
+        again = finish_stats(x, 0, x.shape[1], shift, total[0], total[1], mean, var)
 
 
 @serial_and_parallel
@@ -189,13 +196,13 @@ def forward_pieces(x, weight, bias, mean, var, rstd, y, eps, training, activatio
     channels, run = x.shape[1], x.shape[2]
     total_rows = (x.size + width - 1) // width
     pieces = (total_rows + rows - 1) // rows
-    if training:
-        shift = shifts(x, 0, channels, width)
-        sums = np.zeros((pieces, 2, width))
+    shift, again = first_shifts(x, 0, channels), training
+    while again:
+        columns, sums = repeated(shift, run, width), np.zeros((pieces, 2, width))
         for p in prange(pieces):
-            stats_piece(flat, width, p * rows, min((p + 1) * rows, total_rows), shift, sums[p])
+            stats_piece(flat, width, p * rows, min((p + 1) * rows, total_rows), columns, sums[p])
         total = add_pieces(sums)
-        finish_stats(x, 0, channels, shift, total[0], total[1], mean, var)
+        again = finish_stats(x, 0, channels, shift, total[0], total[1], mean, var)
     for c in range(channels):
         rstd[c] = 1.0 / np.sqrt(var[c] + eps)
     fit = all_fit_forward(weight, bias, mean, rstd, 0, channels)
@@ -213,18 +220,22 @@ def backward_pieces(dy, x, weight, bias, mean, rstd, dx, dweight, dbias, trainin
     channels, run = x.shape[1], x.shape[2]
     total_rows = (x.size + width - 1) // width
     pieces = (total_rows + rows - 1) // rows
-    repeated = means(mean, 0, channels, run, width)
-    sums = np.zeros((pieces, 2, width))
+    centre, again, chained = centres(mean, rstd, 0, channels, x.itemsize), True, False
     fit = all_fit_forward(weight, bias, mean, rstd, 0, channels)
     needed = width if activation != NONE else 0
     params, exact = np.empty((4, needed if fit else 0), x.dtype), np.empty((4, 0 if fit else needed))
     forward_params(params, weight, bias, mean, rstd, 0, channels, run)
     forward_params(exact, weight, bias, mean, rstd, 0, channels, run)
-    for p in prange(pieces):
-        m0, m1 = p * rows, min((p + 1) * rows, total_rows)
-        gradients_piece(flat_dy, flat, width, m0, m1, repeated, params, exact, activation, flat_dx, sums[p])
-    total = add_pieces(sums)
-    finish_gradients(0, channels, run, total[0], total[1], rstd, dweight, dbias)
+    while again:
+        columns, sums = repeated(centre, run, width), np.zeros((pieces, 2, width))
+        for p in prange(pieces):
+            m0, m1 = p * rows, min((p + 1) * rows, total_rows)
+            gradients_piece(
+                flat_dy, flat, width, m0, m1, columns, params, exact, activation, chained, flat_dx, sums[p]
+            )  # fmt: skip
+        total = add_pieces(sums)
+        again = finish_gradients(0, channels, run, total[0], total[1], centre, mean, rstd, dweight, dbias)
+        chained = True
     count = np.float64(x.shape[0]) * np.float64(run)
     dz = flat_dy if activation == NONE else flat_dx
     fit = all_fit_backward(weight, mean, rstd, dweight, dbias, 0, channels, count)

@@ -1,217 +1,55 @@
-"""The rows walk: x is (R, K, L), a row of K segments of L values is one statistics group.
+"""The rows walk where segments share weight and bias: x is (R, K, L), a row of K segments of L values is one group.
 
-Segments of one value (layer and RMS norm) have a parameter for each value; longer ones share theirs. A task takes a
-block of rows through all passes while it is in the cache, so a call has one parallel region. Few large rows are
-instead cut as the channels walk cuts channels: in the face, ``numba_kernels``, which joins the two.
+A task takes a block of rows through all passes while it is in the cache, so a call has one parallel region. Few large
+rows are instead cut as the channels walk cuts channels: in the face, ``numba_kernels``, which joins the two. Segments
+of one value, and other short ones, are in ``weighted``.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from normcore.backends.numba_loops.activation import NONE, activate, chain
+from normcore.backends.numba_loops.activation import NONE
 from normcore.backends.numba_loops.jit import compiled, prange, serial_and_parallel
 from normcore.backends.numba_loops.runs import (
     CHUNK,
     LANES,
-    WIDTH,
+    affine_run,
     chain_run,
     clear,
     fold,
     forward_run,
+    input_gradient_loop,
     input_gradient_run,
+    row_stats,
     sum_gradients_run,
-    sum_run,
 )
-from normcore.backends.numba_loops.scalars import finite_or_zero, fits_backward, fits_forward, moments, remainder
-
-# --- inner loops where each value of a row has its weight and bias ----------------------------------------------------
-
-
-@compiled(forceinline=True)
-def weighted_loop(x, high, low, scale, weight, bias, y):
-    for k in range(x.size):
-        y[k] = ((x[k] - high) - low) * scale * weight[k] + bias[k]
-
-
-@compiled(forceinline=True)
-def weighted_row(x, mean, scale, weights, biases, exact_weights, exact_biases, fit, y):
-    """y = xhat * weight + bias, in the dtype of storage where that loses nothing."""
-    if fit and fits_forward(mean, scale, np.float64(0.0)):
-        cast = x.dtype.type
-        high = cast(mean)
-        weighted_loop(x, high, cast(remainder(mean, high)), cast(scale), weights, biases, y)
-    else:
-        weighted_loop(x, mean, np.float64(0.0), scale, exact_weights, exact_biases, y)
-
-
-@compiled(forceinline=True)
-def sum_weighted_tail(dz, x, weight, mean, sum1, sum2):
-    for i in range(x.size):
-        g = dz[i] * weight[i]
-        sum1[i] += g
-        sum2[i] += g * (x[i] - mean)
-
-
-@compiled(forceinline=True)
-def sum_weighted_row(dz, x, weight, mean, sum1, sum2):
-    """Sums of dxhat = dz * weight and of dxhat * (x - mean)."""
-    whole = x.size - x.size % LANES
-    for i in range(0, whole, LANES):
-        for lane in range(WIDTH):
-            j = i + lane
-            g0, g1 = dz[j] * weight[j], dz[j + 16] * weight[j + 16]
-            g2, g3 = dz[j + 32] * weight[j + 32], dz[j + 48] * weight[j + 48]
-            sum1[lane] += (g0 + g1) + (g2 + g3)
-            sum2[lane] += (g0 * (x[j] - mean) + g1 * (x[j + 16] - mean)) + (
-                g2 * (x[j + 32] - mean) + g3 * (x[j + 48] - mean)
-            )
-    sum_weighted_tail(dz[whole:], x[whole:], weight[whole:], mean, sum1, sum2)
-
-
-@compiled(forceinline=True)
-def weighted_gradient_loop(dz, x, high, low, weight, mean_dxhat, slope, scale, dx):
-    for k in range(x.size):
-        dx[k] = (dz[k] * weight[k] - mean_dxhat - ((x[k] - high) - low) * slope) * scale
-
-
-@compiled(forceinline=True)
-def weighted_gradient_row(dz, x, mean, weights, exact_weights, fit, mean_dxhat, slope, scale, dx):
-    if fit and fits_backward(mean, np.float64(1.0), mean_dxhat, slope, scale):
-        cast = x.dtype.type
-        high = cast(mean)
-        low = cast(remainder(mean, high))
-        weighted_gradient_loop(dz, x, high, low, weights, cast(mean_dxhat), cast(slope), cast(scale), dx)
-    else:
-        weighted_gradient_loop(dz, x, mean, np.float64(0.0), exact_weights, mean_dxhat, slope, scale, dx)
-
-
-@compiled()
-def add_parameter_gradients(dz, x, mean, rstd, dweight, dbias):
-    for k in range(x.size):
-        g = np.float64(dz[k])
-        dweight[k] += g * ((x[k] - mean) * rstd)
-        dbias[k] += g
-
-
-@compiled()
-def add_parameter_gradients_of_two(dz0, dz1, x0, x1, mean0, mean1, rstd0, rstd1, dweight, dbias):
-    for k in range(dweight.size):
-        g0, g1 = np.float64(dz0[k]), np.float64(dz1[k])
-        dweight[k] += g0 * ((x0[k] - mean0) * rstd0) + g1 * ((x1[k] - mean1) * rstd1)
-        dbias[k] += g0 + g1
-
-
-# --- rows with a weight for each value --------------------------------------------------------------------------------
-# x is (R, D), the parameters (P,): those of row r start at r * D % P. `weights` are in the dtype of storage.
-
-
-@compiled()
-def row_stats(x, r, eps, centred, lanes, mean, var, rstd):
-    """Statistics of the row x, which is row r."""
-    clear(lanes)
-    shift = finite_or_zero(x[0]) if centred else np.float64(0.0)
-    sum_run(x, shift, lanes[0], lanes[1])
-    mean[r], var[r] = moments(fold(lanes[0]), fold(lanes[1]), np.float64(x.size), shift, centred)
-    rstd[r] = 1.0 / np.sqrt(var[r] + eps)
-
-
-@compiled()
-def weighted_forward_block(
-    x, weight, bias, weights, biases, fit, mean, var, rstd, y, eps, centred, activation, r0, r1
-):  # fmt: skip
-    lanes = np.empty((2, LANES))
-    size = x.shape[1]
-    for r in range(r0, r1):
-        row, k = x[r], r * size % weight.size
-        row_stats(row, r, eps, centred, lanes, mean, var, rstd)
-        weighted_row(
-            row, mean[r], rstd[r], weights[k : k + size], biases[k : k + size],
-            weight[k : k + size], bias[k : k + size], fit, y[r],
-        )  # fmt: skip
-        if activation != NONE:
-            activate(activation, y[r])
-
-
-@compiled()
-def weighted_row_gradient(dz, x, mean, rstd, weight, weights, fit, centred, lanes, dx):
-    clear(lanes)
-    sum_weighted_row(dz, x, weight, mean, lanes[0], lanes[1])
-    sum1, sum2 = fold(lanes[0]), fold(lanes[1])
-    mean_dxhat = sum1 / x.size if centred else np.float64(0.0)
-    slope = rstd * rstd * sum2 / x.size
-    weighted_gradient_row(dz, x, mean, weights, weight, fit, mean_dxhat, slope, rstd, dx)
-
-
-@compiled()
-def weighted_backward_block(
-    dy, x, weight, bias, weights, biases, fit, mean, rstd, dx, dweight, dbias, centred, activation, r0, r1
-):  # fmt: skip
-    lanes = np.empty((2, LANES))
-    size = x.shape[1]
-    z = np.empty(size if activation != NONE else 0, x.dtype)
-    dz = dy if activation == NONE else dx
-    step = 2 if weight.size == size else 1  # two rows with the same parameters
-    for r in range(r0, r1, step):
-        last = min(r + step, r1)
-        k = r * size % weight.size
-        w, b = weight[k : k + size], bias[k : k + size]
-        if activation != NONE:
-            for i in range(r, last):
-                weighted_row(x[i], mean[i], rstd[i], weights[k : k + size], biases[k : k + size], w, b, fit, z)
-                chain(activation, dy[i], z, dx[i])
-        dw, db = dweight[k : k + size], dbias[k : k + size]
-        if last - r == 2:
-            add_parameter_gradients_of_two(
-                dz[r], dz[r + 1], x[r], x[r + 1], mean[r], mean[r + 1], rstd[r], rstd[r + 1], dw, db
-            )  # fmt: skip
-        else:
-            add_parameter_gradients(dz[r], x[r], mean[r], rstd[r], dw, db)
-        for i in range(r, last):
-            weighted_row_gradient(dz[i], x[i], mean[i], rstd[i], w, weights[k : k + size], fit, centred, lanes, dx[i])
-
-
-@serial_and_parallel
-def weighted_forward(x, weight, bias, weights, biases, fit, mean, var, rstd, y, eps, centred, activation, block):
-    rows = x.shape[0]
-    for t in prange((rows + block - 1) // block):
-        weighted_forward_block(
-            x, weight, bias, weights, biases, fit, mean, var, rstd, y, eps, centred, activation,
-            t * block, min((t + 1) * block, rows),
-        )  # fmt: skip
-
-
-@serial_and_parallel
-def weighted_backward(
-    dy, x, weight, bias, weights, biases, fit, mean, rstd, dx, dweight, dbias, centred, activation, block
-):  # fmt: skip
-    rows = x.shape[0]
-    tasks = (rows + block - 1) // block
-    sums = np.zeros((tasks, 2, weight.size))
-    for t in prange(tasks):
-        weighted_backward_block(
-            dy, x, weight, bias, weights, biases, fit, mean, rstd, dx, sums[t, 0], sums[t, 1], centred, activation,
-            t * block, min((t + 1) * block, rows),
-        )  # fmt: skip
-    dweight[:] = 0.0
-    dbias[:] = 0.0
-    for t in range(tasks):
-        for k in range(weight.size):
-            dweight[k] += sums[t, 0, k]
-            dbias[k] += sums[t, 1, k]
-
-
-# --- rows of segments that share weight and bias ----------------------------------------------------------------------
+from normcore.backends.numba_loops.scalars import centre_of_sums, fits_backward, fits_forward, remainder
 
 
 @compiled()
 def write_segments(x, r, start, stop, weight, bias, mean, rstd, activation, y):
-    """Values start to stop of row r."""
+    """Values start to stop of row r. What needs float64 is written after: beside the usual loop it slows that one."""
     segments, width = x.shape[1], x.shape[2]
-    for k in range(start // width, (stop - 1) // width + 1):
+    cast, rest = x.dtype.type, activation != NONE
+    high = cast(mean[r])
+    low = cast(remainder(mean[r], high))
+    k0, k1 = start // width, (stop - 1) // width + 1
+    p = (r * segments + k0) % weight.size
+    for k in range(k0, k1 if activation == NONE else k0):
+        i, j, scale = max(start - k * width, 0), min(stop - k * width, width), rstd[r] * weight[p]
+        if fits_forward(mean[r], scale, bias[p]):
+            affine_run(x[r, k, i:j], high, low, cast(scale), cast(bias[p]), y[r, k, i:j])
+        else:
+            rest = True
+        p = p + 1 if p + 1 < weight.size else 0
+    if not rest:
+        return
+    for k in range(k0, k1):
         p = (r * segments + k) % weight.size
-        i, j = max(start - k * width, 0), min(stop - k * width, width)
-        forward_run(x[r, k, i:j], mean[r], rstd[r] * weight[p], bias[p], activation, y[r, k, i:j])
+        i, j, scale = max(start - k * width, 0), min(stop - k * width, width), rstd[r] * weight[p]
+        if activation != NONE or not fits_forward(mean[r], scale, bias[p]):
+            forward_run(x[r, k, i:j], mean[r], scale, bias[p], activation, y[r, k, i:j])
 
 
 @compiled()
@@ -225,15 +63,20 @@ def segments_forward_block(x, weight, bias, mean, var, rstd, y, eps, centred, ac
 @compiled()
 def sum_segment(dy, x, r, k, start, stop, weight, bias, mean, rstd, activation, z, lanes, dx):
     """Sums of dz and of dz * (x - mean) over a part of a segment; dz goes to dx where there is an activation."""
-    p = (r * x.shape[1] + k) % weight.size
-    part, dz = x[r, k, start:stop], dx[r, k, start:stop]
-    clear(lanes)
+    part, dz = x[r, k, start:stop], dy[r, k, start:stop]
     if activation != NONE:
-        chain_run(dy[r, k, start:stop], part, mean[r], rstd[r] * weight[p], bias[p], activation, z, dz)
-        sum_gradients_run(dz, part, mean[r], lanes[0], lanes[1])
-    else:
-        sum_gradients_run(dy[r, k, start:stop], part, mean[r], lanes[0], lanes[1])
-    return fold(lanes[0]), fold(lanes[1])
+        p = (r * x.shape[1] + k) % weight.size
+        chain_run(dz, part, mean[r], rstd[r] * weight[p], bias[p], activation, z, dx[r, k, start:stop])
+        dz = dx[r, k, start:stop]
+    centre = centre_of_sums(mean[r], rstd[r], x.itemsize)
+    while True:
+        clear(lanes)
+        sum_gradients_run(dz, part, centre, lanes[0], lanes[1])
+        sum1 = fold(lanes[0])
+        sum2 = fold(lanes[1]) - (mean[r] - centre) * sum1
+        if centre == mean[r] or np.isfinite(sum2) or not np.isfinite(mean[r]):
+            return sum1, sum2
+        centre = mean[r]
 
 
 @compiled()
@@ -269,6 +112,26 @@ def write_segment_gradient(dz, x, r, k, start, stop, weight, mean, rstd, mean_dx
 
 
 @compiled()
+def write_segment_gradients(dz, x, r, weight, mean, rstd, mean_dxhat, slope, dx):
+    """Of row r."""
+    segments, rest, cast = x.shape[1], False, x.dtype.type
+    high = cast(mean[r])
+    low = cast(remainder(mean[r], high))
+    p = r * segments % weight.size
+    for k in range(segments):
+        if fits_backward(mean[r], weight[p], mean_dxhat, slope, rstd[r]):
+            input_gradient_loop(
+                dz[r, k], x[r, k], high, low, cast(weight[p]), cast(mean_dxhat), cast(slope), cast(rstd[r]), dx[r, k]
+            )  # fmt: skip
+        else:
+            rest = True
+        p = p + 1 if p + 1 < weight.size else 0
+    for k in range(segments if rest else 0):
+        if not fits_backward(mean[r], weight[(r * segments + k) % weight.size], mean_dxhat, slope, rstd[r]):
+            write_segment_gradient(dz, x, r, k, 0, x.shape[2], weight, mean, rstd, mean_dxhat, slope, dx)
+
+
+@compiled()
 def segments_backward_block(dy, x, weight, bias, mean, rstd, dx, sums, centred, activation, r0, r1):
     lanes = np.empty((2, LANES))
     z = np.empty(CHUNK if activation != NONE else 0, x.dtype)
@@ -281,8 +144,7 @@ def segments_backward_block(dy, x, weight, bias, mean, rstd, dx, sums, centred, 
                 dy, x, r, k, 0, width, weight, bias, mean, rstd, activation, z, lanes, dx
             )  # fmt: skip
         mean_dxhat, slope = row_slopes(sums, r, weight, rstd, count, centred)
-        for k in range(segments):
-            write_segment_gradient(dz, x, r, k, 0, width, weight, mean, rstd, mean_dxhat, slope, dx)
+        write_segment_gradients(dz, x, r, weight, mean, rstd, mean_dxhat, slope, dx)
 
 
 @serial_and_parallel

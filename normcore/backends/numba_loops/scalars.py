@@ -9,12 +9,70 @@ from normcore.backends.numba_loops.jit import compiled
 # Float32 arithmetic neither overflows nor loses digits to subnormals with numbers in this range, products included.
 LARGE = 2.0**60
 SMALL = 2.0**-60
+FAR = 4.0
 WEIGHT_LARGE = 2.0**30  # a gradient is multiplied by weight before anything takes its size away
 
 
 @compiled()
 def finite_or_zero(value):
     return np.float64(value) if np.isfinite(value) else np.float64(0.0)
+
+
+@compiled()
+def first_shift(x, start, stride, count):
+    """The shift to begin with, of a group that has `count` values `stride` apart: 0 where four of them surround it.
+
+    Float32 is then summed as it is: its squares are exact in float64.
+    """
+    first = np.float64(x[start])
+    if x.itemsize > 4:
+        return finite_or_zero(first)
+    low, high = first, first
+    for i in range(1, 4):
+        value = np.float64(x[start + i * (count - 1) // 3 * stride])
+        low, high = min(low, value), max(high, value)
+    if high - low > 0.25 * max(abs(low), abs(high)):
+        return np.float64(0.0)
+    return finite_or_zero(first)
+
+
+@compiled()
+def second_shift(shift, mean, var, itemsize):
+    """The shift to sum again with; the same one where the sums are good.
+
+    Without a shift they are good up to a mean of FAR deviations: four of 53 bits cancel then.
+    """
+    if itemsize > 4 or shift != 0.0 or not mean * mean > FAR * FAR * var:
+        return shift
+    return finite_or_zero(np.float32(mean))
+
+
+@compiled()
+def centre_of_sums(mean, rstd, itemsize):
+    """What a backward pass takes from x before it multiplies with dz: 0 where the mean may be taken out afterwards."""
+    near = abs(mean) * rstd <= FAR
+    return np.float64(0.0) if itemsize == 4 and near else mean
+
+
+@compiled()
+def centres(mean, rstd, c0, c1, itemsize):
+    centre = np.empty(c1 - c0)
+    for c in range(c0, c1):
+        centre[c - c0] = centre_of_sums(mean[c], rstd[c], itemsize)
+    return centre
+
+
+@compiled()
+def is_tame(mean, rstd):
+    """Whether the sums of a backward pass may be tried in float32."""
+    return abs(mean) < LARGE and 1e-10 < rstd < 1e10
+
+
+@compiled()
+def is_sound(sum1, sum2):
+    """Whether they came out: far from overflow, and not so small that products may have vanished."""
+    size1, size2 = abs(sum1), abs(sum2)
+    return (size1 == 0.0 and size2 == 0.0) or (size1 < 1e30 and size2 < 1e30 and max(size1, size2) > 1e-25)
 
 
 @compiled()
