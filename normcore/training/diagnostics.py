@@ -175,7 +175,10 @@ class Diagnostics(Callback):
         ValueError
             If nothing was recorded yet.
         """
-        from ._diagnostics_plot import draw_diagnostics
+        try:
+            from ._diagnostics_plot import draw_diagnostics
+        except ImportError:
+            raise ImportError("Diagnostics.plot: a picture needs the package matplotlib; install it.") from None
 
         return draw_diagnostics(self.records)
 

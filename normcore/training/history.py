@@ -175,7 +175,10 @@ class History:
         ValueError
             If there is no epoch yet.
         """
-        from ._plots import draw_history
+        try:
+            from ._plots import draw_history
+        except ImportError:
+            raise ImportError("History.plot: a picture needs the package matplotlib; install it.") from None
 
         return draw_history(self)
 

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+import sys
 
 import pytest
 from hypothesis import given
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from processes import python
 from trainers import data, trainer
 
-from normcore.training import History
+from normcore.training import Diagnostics, History
 
 X, y = data()
 
@@ -137,6 +138,16 @@ def test_picture():
     history_of([{"a": 1.0, "b": 1.0, "c": 2.0, "d": 1.0}]).plot().canvas.draw()
     with pytest.raises(ValueError, match=r"History\.plot: there is no epoch yet; call fit first"):
         History().plot()
+
+
+@pytest.mark.parametrize("kind", [History, Diagnostics])
+def test_plotting_without_matplotlib(kind, monkeypatch):
+    for name in ("_plots", "_diagnostics_plot"):
+        monkeypatch.delitem(sys.modules, f"normcore.training.{name}", raising=False)
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(ImportError, match=rf"^{kind.__name__}\.plot: a picture needs the package matplotlib; install"):
+        kind().plot()
 
 
 def test_matplotlib_and_safetensors_are_imported_only_when_used():
