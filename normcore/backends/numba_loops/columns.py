@@ -172,7 +172,7 @@ def sum_gradients_part(dz, x, width, m0, m1, a, b, centre, sum1, sum2):
 def pairs_of_rows(x, width, m0, m1, columns):
     """Up to which row two are written at a time, for one load of the parameters.
 
-    Slower where the parameters are many, or the array is far: two streams of stores took 0.52 for 0.31 ns a value.
+    Where the parameters are many it is slower, and for an array beyond the cache it gains nothing.
     """
     if columns > PAIRED or x.size * x.itemsize > NEAR_BYTES:
         return m0
