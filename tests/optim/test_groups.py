@@ -118,7 +118,7 @@ class TestGroups:
     @pytest.mark.parametrize(
         ("groups", "error", "message"),
         [
-            (lambda p: {"params": p}, TypeError, "SGD: params must be an iterable of parameters, got {"),
+            (lambda p: {"params": p}, TypeError, "SGD: params must be an iterable of parameters, got dict"),
             (
                 lambda p: [{"params": p}, p[0]],
                 TypeError,
