@@ -6,8 +6,8 @@ cut an array into tasks and know nothing of dtypes.
 Design
 ------
 *Statistics.* One pass in float64: the sums of ``x - shift`` and of its square; then var = (s2 - s1^2 / n) / n. Where
-the mean is within two deviations of 0 the shift is 0: at most five times what is left cancels, which costs float64
-two of its 53 bits, and the square of a value of up to 24 bits is exact, so that it is added by one fused instruction
+the mean is within four deviations of 0 the shift is 0: at most 17 times what is left cancels, which costs float64
+four of its 53 bits, and the square of a value of up to 24 bits is exact, so that it is added by one fused instruction
 on every CPU that has one, to the same bits as without. Elsewhere the first sums are thrown away (after a look at four
 values, in an array where that would cost) and taken again from the mean they gave: a constant group then has sums of
 exactly 0. So never E[x^2] - E[x]^2 of raw values that are far from 0 (garbage from mean/std = 1e4 in float32). Tried
@@ -142,7 +142,7 @@ cdef inline void finish_rstd(const double* var, Py_ssize_t n, double eps, double
 
 
 # Which arithmetic sums are taken in. Storage of up to 32 bits may have its statistics summed as it is, without a shift,
-# where the mean is no larger than two deviations (nothing to speak of cancels then), and the sums of a backward pass in
+# where the mean is no larger than four deviations (nothing to speak of cancels then), and the sums of a backward pass in
 # float32, where nothing overflows or vanishes. What turns out otherwise is summed again.
 
 cdef enum:
@@ -161,11 +161,11 @@ cdef inline double first_shift(
     for i in range(1, 4 if f.itemsize < 8 else 1):
         v = f.value(at(x, first + i * (n - 1) // 3 * stride, 1))
         low, high = min(low, v), max(high, v)
-    return 0.0 if high - low > 0.5 * max(fabs(low), fabs(high)) else finite_or_zero(f.value(at(x, first, 1)))
+    return 0.0 if high - low > 0.4 * max(fabs(low), fabs(high)) else finite_or_zero(f.value(at(x, first, 1)))
 
 
 cdef inline bint wants_shift(double shift, double mean, double var) noexcept nogil:
-    return shift == 0.0 and mean * mean > 4.0 * var
+    return shift == 0.0 and mean * mean > 16.0 * var
 
 
 cdef inline bint is_tame(double mean, double rstd) noexcept nogil:

@@ -91,9 +91,9 @@ def test_a_wild_group_leaves_the_bits_of_the_others_alone(norm, dtype, rng):
 
 @ALL
 @HALVES_AND_FLOATS
-@pytest.mark.parametrize("offset", [0.0, 1.0, 3.0, 4.5, 10.0, 100.0, 1e4], ids=str)
+@pytest.mark.parametrize("offset", [0.0, 1.0, 4.0, 7.0, 9.0, 10.0, 100.0, 1e4], ids=str)
 def test_statistics_at_every_offset(norm, dtype, offset, rng):
-    # deviations are 2: at 4 a sum without a shift is given up, at 4.5 it is just too far
+    # deviations are 2: a sum without a shift is given up between 7 and 9
     x = norm.arrays(rng, dtype, offset=offset)[0]
     _, ctx = norm.forward(x)
     want = norm.expected(x)
