@@ -141,9 +141,9 @@ cdef inline void finish_rstd(const double* var, Py_ssize_t n, double eps, double
         rstd[i] = 1.0 / sqrt(var[i] + eps)
 
 
-# Which arithmetic sums are taken in. Storage of up to 32 bits may have its statistics summed as it is, without a shift,
-# where the mean is no larger than four deviations (nothing to speak of cancels then), and the sums of a backward pass in
-# float32, where nothing overflows or vanishes. What turns out otherwise is summed again.
+# Which arithmetic sums are taken in. Storage of up to 32 bits may have its statistics summed as it is, without a
+# shift, where the mean is no larger than four deviations (nothing to speak of cancels then), and the sums of a
+# backward pass in float32, where nothing overflows or vanishes. What turns out otherwise is summed again.
 
 cdef enum:
     SAMPLED = 65536  # bytes: where summing again would cost more than a look at some values
@@ -152,7 +152,7 @@ cdef enum:
 cdef inline double first_shift(
     const Loops* f, Array x, Py_ssize_t first, Py_ssize_t n, Py_ssize_t stride, Py_ssize_t size
 ) noexcept nogil:
-    # The shift to begin with, in an array of `size` values: after a look at four of its own n, that are `stride` apart.
+    # The shift to begin with, in an array of `size` values: after a look at four of the group, `stride` apart.
     cdef double v, low, high
     cdef Py_ssize_t i
     if f.itemsize < 8 and size * <Py_ssize_t>f.itemsize < SAMPLED:
