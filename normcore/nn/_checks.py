@@ -186,3 +186,11 @@ def as_state(value: Any, shape: tuple[int, ...], dtype: np.dtype[Any], never_neg
     if never_negative and (converted < 0).any():
         raise ValueError(f"has negative values, such as {converted.min():g}")
     return converted
+
+
+def wrong_channels(owner: str, num_features: int, layouts: str, shape: tuple[int, ...]) -> ValueError:
+    """What a layer of `num_features` channels says of an x that it does not take."""
+    return ValueError(
+        f"{owner}({num_features}): x has shape {shape}, but must be {layouts} with C={num_features}; "
+        "reshape x or change num_features."
+    )

@@ -9,7 +9,7 @@ from numpy.typing import DTypeLike
 
 from normcore.functional import instance_norm_backward, instance_norm_forward
 
-from ._checks import Array, as_float_dtype, as_input, as_number, as_size, check_fits_memory
+from ._checks import Array, as_float_dtype, as_input, as_number, as_size, check_fits_memory, wrong_channels
 from ._norm import Context, Norm
 
 
@@ -52,10 +52,7 @@ class _InstanceNorm(Norm):
         """Return x as a plain array of the right rank and channel count, or raise."""
         x = as_input(x, type(self).__name__)
         if x.ndim not in (self._rank, self._rank - 1) or x.shape[1 - self._rank] != self.num_features:
-            raise ValueError(
-                f"{type(self).__name__}({self.num_features}): x has shape {x.shape}, but must be {self._layouts} with "
-                f"C={self.num_features}; reshape x or change num_features."
-            )
+            raise wrong_channels(type(self).__name__, self.num_features, self._layouts, x.shape)
         return x
 
     def run(self, x: Array, activation: str | None) -> tuple[Array, Context]:

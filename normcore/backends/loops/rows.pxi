@@ -208,7 +208,7 @@ cdef void forward_large_row(
     const Loops* f, const RowForward* o, const Rows* w, Py_ssize_t r, int num_threads
 ) noexcept nogil:
     # One row with all threads.
-    cdef Py_ssize_t p, pieces = (w.size + PIECE - 1) // PIECE, each = (w.segments + pieces - 1) // pieces, first, k0, k1
+    cdef Py_ssize_t p, pieces = (w.size + PIECE - 1) // PIECE, each = (w.segments + pieces - 1) // pieces, k0, k1
     cdef double shift, s1, s2
     cdef double* partial = <double*>malloc(2 * pieces * sizeof(double))
     first_shifts(f, o, w, r, 1, &shift)
