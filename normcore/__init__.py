@@ -37,6 +37,7 @@ from normcore.functional import rms_norm_forward as rms_norm_forward
 
 if TYPE_CHECKING:
     from normcore import data as data
+    from normcore import estimators as estimators
     from normcore import functional as functional
     from normcore import nn as nn
     from normcore import optim as optim
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
 
 _LAZY = {
     "data": "normcore.data",
+    "estimators": "normcore.estimators",
     "nn": "normcore.nn",
     "optim": "normcore.optim",
     "studies": "normcore.studies",

@@ -43,6 +43,7 @@ BELOW = {
     # data for the cut into training and validation rows; _dispatch for asked_for(): a wrong NORMCORE_BACKEND is no
     # fault of the data
     "training": {"nn", "optim", "data", "moments", "functional", "_dispatch"},
+    "estimators": {"training", "optim", "nn", "functional", "data", "moments"},
     "studies": {"training", "optim", "nn", "functional", "data", "_config", "_version"},
     "_bench": {"functional", "_config", "_threads"},
     "cli": {"studies", "_bench", "_config", "_dispatch", "_threads", "_version"},
@@ -51,6 +52,7 @@ BELOW = {
 RUNTIME = {"numpy"}
 OPTIONAL = {
     "numba": {"backends"},
+    "sklearn": {"estimators"},
     "tqdm": {"training", "studies"},
     "matplotlib": {"training", "studies"},
     "safetensors": {"training"},

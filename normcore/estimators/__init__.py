@@ -1,0 +1,11 @@
+"""Estimators for scikit-learn's pipelines, searches and cross-validation; needs the extra ``sklearn``."""
+
+from __future__ import annotations
+
+try:
+    import sklearn as _sklearn  # noqa: F401 - asked for here, so that its absence is one sentence
+except ImportError as error:
+    raise ImportError(
+        "normcore.estimators needs scikit-learn, which is not installed; install normcore-cpu[sklearn], from a "
+        'checkout with: pip install ".[sklearn]"'
+    ) from error
