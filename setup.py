@@ -26,6 +26,7 @@ NO_OPENMP = os.environ.get("NORMCORE_NO_OPENMP", "") not in ("", "0")
 
 LOOPS = "normcore/backends/loops"
 STEPS = "normcore/optim/loops"
+PRODUCTS = "normcore/nn/loops"
 EXTENSIONS = {
     "normcore.backends.cython_kernels": [
         "normcore/backends/cython_kernels.pyx",
@@ -34,6 +35,8 @@ EXTENSIONS = {
     "normcore._context": ["normcore/_context.py"],  # plain Python that is compiled: the lane makes contexts in C
     "normcore._compiled_pool": ["normcore/_compiled_pool.pyx"],
     "normcore._compiled_lane": ["normcore/_compiled_lane.pyx"],
+    "normcore._workers": ["normcore/_workers.pyx", "normcore/workers.c"],
+    "normcore.nn._products": ["normcore/nn/_products.pyx", *(f"{PRODUCTS}/{vectors}.c" for vectors in ("avx2", "avx512"))],
     "normcore.nn._softmax": ["normcore/nn/_softmax.pyx"],
     "normcore.optim._fused": [
         "normcore/optim/_fused.pyx",
@@ -124,11 +127,14 @@ setup(
                 include_dirs=[str(Path(sources[0]).parent), "normcore", "normcore/backends", numpy.get_include()],
                 depends=[
                     "normcore/pool.h",
+                    "normcore/workers.h",
+                    *glob(f"{PRODUCTS}/*.h"),
                     *glob(f"{LOOPS}/*.h"),
                     *glob(f"{LOOPS}/*.pxi"),
                     *glob(f"{STEPS}/*.h"),
                 ],
                 extra_compile_args=COMPILE_FLAGS,
+                extra_link_args=[] if platform.system() == "Windows" else ["-pthread"],
                 define_macros=[
                     ("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION"),
                     ("NPY_TARGET_VERSION", "NPY_1_22_API_VERSION"),  # handlers of memory came with 1.22

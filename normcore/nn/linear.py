@@ -5,9 +5,16 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import DTypeLike
 
+from normcore._threads import get_num_threads
+
 from . import init
 from ._checks import Array, as_float_dtype, as_input, as_size, check_fits_memory, check_gradient_like
 from .module import Module, Parameter
+
+try:
+    from . import _products
+except ImportError:  # nothing is compiled here: NumPy's products below are for everything
+    _products = None  # type: ignore[assignment] # as above
 
 
 class Linear(Module):
@@ -81,9 +88,14 @@ class Linear(Module):
                 "reshape x or change in_features."
             )
         self._saved = x
+        bias = None if self.bias is None else self.bias.data
+        if _products is not None and x.ndim == 2:
+            product = _products.forward(x, weight, bias, get_num_threads)
+            if product is not None:
+                return product
         y: Array = np.matmul(x, weight.T)
-        if self.bias is not None:
-            y += self.bias.data
+        if bias is not None:
+            y += bias
         return y
 
     def backward(self, dy: Array) -> Array:
@@ -98,16 +110,19 @@ class Linear(Module):
         if dy.ndim != 2:
             dy, x = dy.reshape(-1, self.out_features), x.reshape(-1, self.in_features)
         dweight = self.weight.new_grad()
+        dbias = None if self.bias is None else self.bias.new_grad()
+        if _products is not None and _products.gradients(x, dy, dweight, dbias, get_num_threads):
+            return
         if dweight.flags.c_contiguous:
             np.matmul(dy.T, x, out=dweight)
         else:
             np.matmul(x.T, dy, out=dweight.T)
-        if self.bias is not None:
+        if dbias is not None:
             ones = self._ones
             if len(ones) != len(dy) or ones.dtype != dy.dtype:
                 ones = self._ones = np.ones(len(dy), dy.dtype)
             # A product with ones sums the rows faster than np.add.reduce, and rounds less.
-            np.matmul(ones, dy, out=self.bias.new_grad())
+            np.matmul(ones, dy, out=dbias)
 
     def extra_repr(self) -> str:
         """The constructor's arguments."""

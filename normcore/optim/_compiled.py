@@ -5,11 +5,9 @@ from __future__ import annotations
 from types import ModuleType
 
 from normcore._dispatch import asked_for
-from normcore._threads import about_to_use, threads_for
+from normcore._threads import get_num_threads
 
-# Bytes of a step's arrays from which threads pay: 8 million float32 parameters with Adam. Much more than for a norm,
-# because the step's threads end with it (_fused.pyx), and have to be started.
-_PARALLEL_BYTES = 128_000_000
+_PARALLEL_BYTES = 400_000  # of a step's arrays: 8 us on one thread
 
 _module: ModuleType | None
 try:
@@ -25,4 +23,4 @@ def fused() -> ModuleType | None:
 
 def threads(nbytes: int) -> int:
     """The number of threads for a step over so many bytes."""
-    return 1 if nbytes < _PARALLEL_BYTES else about_to_use(threads_for(nbytes))
+    return 1 if nbytes < _PARALLEL_BYTES else get_num_threads()

@@ -4,11 +4,12 @@ A parameter whose arrays are not plain (contiguous in the same order, aligned, o
 is left alone and returned, for NumPy to step. Bits do not depend on where arrays are cut, on threads or on vectors.
 """
 
-from cython.parallel cimport prange
 from libc.math cimport pow, sqrt
 from libc.stdlib cimport free, realloc
 
 cimport numpy as cnp
+
+from normcore._workers cimport run_tasks
 
 import numpy as np
 
@@ -43,29 +44,17 @@ cdef extern from "loops/steps.h":
     ctypedef struct SgdOptions:
         double lr, momentum, rate, decay
         int decays, nesterov
+    ctypedef void (*Step)(const Part*, const void*) noexcept nogil
     ctypedef struct Steps:
-        void (*adam)(const Part*, const AdamOptions*) noexcept nogil
-        void (*sgd)(const Part*, const SgdOptions*) noexcept nogil
+        Step adam
+        Step sgd
         double (*squares)(const void*, Py_ssize_t) noexcept nogil
     int STEPS_AVX2
     int STEPS_AVX512
     const Steps* steps_of(int) noexcept nogil
 
-cdef extern from *:
-    """
-    /* Idle threads of OpenMP spin for milliseconds. The step is followed by a matrix product, whose threads (OpenBLAS
-       has its own) need the cores: on two cores a training step took three times as long. So the threads end here. */
-    #if defined(_OPENMP) && (_OPENMP >= 201811 || (defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 9))
-    #include <omp.h>
-    static void end_threads(void) { omp_pause_resource_all(omp_pause_soft); }
-    #else
-    static void end_threads(void) {}
-    #endif
-    """
-    void end_threads() noexcept nogil
-
 cdef enum:
-    PIECE = 16384  # values of a task; with gradient and state what an L2 cache holds
+    PIECE = 4096  # values of a task: a microsecond
 
 cdef tuple VECTORS = ("baseline", "avx2", "avx512")
 cdef int vectors = 2 if STEPS_AVX512 else 1 if STEPS_AVX2 else 0
@@ -165,6 +154,28 @@ cdef inline int order_to_step(object data, object grad) noexcept:
     return order
 
 
+ctypedef struct Job:
+    Step step
+    const Part* parts
+    const void* options
+
+
+cdef void step_part(void* what, Py_ssize_t i) noexcept nogil:
+    cdef Job* job = <Job*>what
+    job.step(job.parts + i, job.options)
+
+
+cdef void run(Parts parts, Step of_float32, Step of_float64, const void* options, int threads):
+    """Step all parts, those of float32 parameters first."""
+    cdef Job job
+    cdef int k
+    job.options = options
+    with nogil:
+        for k in range(2):
+            job.step, job.parts = of_float64 if k else of_float32, parts.parts[k]
+            run_tasks(step_part, &job, parts.count[k], threads)
+
+
 def misfit(list params):
     """Whether a gradient is not an array of the shape of its parameter."""
     for param in params:
@@ -188,11 +199,9 @@ def adam(
     cdef Parts parts = Parts()
     cdef list rest = []
     cdef dict state
-    cdef int order, k
-    cdef Py_ssize_t i, n
+    cdef int order
     cdef long long t, known = -1
     cdef double size = 0.0, scale = 0.0
-    cdef int used
     cdef const Steps* steps = steps_of(vectors)
     for param in params:
         data, grad = param.data, param.grad
@@ -219,18 +228,7 @@ def adam(
     options.rate1, options.beta2, options.rate2, options.eps = 1.0 - beta1, beta2, 1.0 - beta2, eps
     options.decays, options.decoupled = weight_decay != 0.0, decoupled
     options.decay = 1.0 - lr * weight_decay if decoupled else weight_decay
-    used = threads(parts.nbytes)
-    for k in range(2):
-        n = parts.count[k]
-        if used == 1 or n < 2:
-            with nogil:
-                for i in range(n):
-                    steps[k].adam(parts.parts[k] + i, &options)
-        else:
-            for i in prange(n, nogil=True, schedule="dynamic", num_threads=used):
-                steps[k].adam(parts.parts[k] + i, &options)
-    if used > 1:
-        end_threads()
+    run(parts, steps[0].adam, steps[1].adam, &options, threads(parts.nbytes))
     return rest
 
 
@@ -245,10 +243,8 @@ def sgd(
     cdef Parts parts = Parts()
     cdef list rest = []
     cdef dict state
-    cdef int order, k
-    cdef Py_ssize_t i, n
+    cdef int order
     cdef bint fresh
-    cdef int used
     cdef const Steps* steps = steps_of(vectors)
     for param in params:
         data, grad = param.data, param.grad
@@ -270,18 +266,7 @@ def sgd(
         parts.add(data, grad, buf, None, 0.0, 0.0, fresh)
     options.lr, options.momentum, options.rate = lr, momentum, 1.0 - dampening
     options.decay, options.decays, options.nesterov = weight_decay, weight_decay != 0.0, nesterov
-    used = threads(parts.nbytes)
-    for k in range(2):
-        n = parts.count[k]
-        if used == 1 or n < 2:
-            with nogil:
-                for i in range(n):
-                    steps[k].sgd(parts.parts[k] + i, &options)
-        else:
-            for i in prange(n, nogil=True, schedule="dynamic", num_threads=used):
-                steps[k].sgd(parts.parts[k] + i, &options)
-    if used > 1:
-        end_threads()
+    run(parts, steps[0].sgd, steps[1].sgd, &options, threads(parts.nbytes))
     return rest
 
 

@@ -1,6 +1,7 @@
 /* Included once for each dtype (REAL, SQRT, NAME); plain loops, which the compiler turns into vectors. */
 
-static void NAME(adam)(const Part *part, const AdamOptions *options) {
+static void NAME(adam)(const Part *part, const void *chosen) {
+    const AdamOptions *options = (const AdamOptions *)chosen;
     REAL *restrict p = (REAL *)part->data, *restrict m = (REAL *)part->first, *restrict v = (REAL *)part->second;
     const REAL *restrict grad = (const REAL *)part->grad;
     const ptrdiff_t n = part->n;
@@ -26,7 +27,8 @@ static void NAME(adam)(const Part *part, const AdamOptions *options) {
 #undef ADAM
 }
 
-static void NAME(sgd)(const Part *part, const SgdOptions *options) {
+static void NAME(sgd)(const Part *part, const void *chosen) {
+    const SgdOptions *options = (const SgdOptions *)chosen;
     REAL *restrict p = (REAL *)part->data, *restrict buf = (REAL *)part->first;
     const REAL *restrict grad = (const REAL *)part->grad;
     const ptrdiff_t n = part->n;

@@ -28,11 +28,13 @@ typedef struct {
     int decays, nesterov;
 } SgdOptions;
 
+typedef void (*Step)(const Part *part, const void *options);
+
 enum { SQUARES = 16 }; /* partial sums */
 
 typedef struct {
-    void (*adam)(const Part *part, const AdamOptions *options);
-    void (*sgd)(const Part *part, const SgdOptions *options);
+    Step adam; /* with AdamOptions */
+    Step sgd;  /* with SgdOptions */
     double (*squares)(const void *values, ptrdiff_t n); /* the sum of squares in float64 */
 } Steps;
 
