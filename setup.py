@@ -36,7 +36,10 @@ EXTENSIONS = {
     "normcore._compiled_pool": ["normcore/_compiled_pool.pyx"],
     "normcore._compiled_lane": ["normcore/_compiled_lane.pyx"],
     "normcore._workers": ["normcore/_workers.pyx", "normcore/workers.c"],
-    "normcore.nn._products": ["normcore/nn/_products.pyx", *(f"{PRODUCTS}/{vectors}.c" for vectors in ("avx2", "avx512"))],
+    "normcore.nn._products": [
+        "normcore/nn/_products.pyx",
+        *(f"{PRODUCTS}/{vectors}.c" for vectors in ("avx2", "avx512")),
+    ],
     "normcore.nn._softmax": ["normcore/nn/_softmax.pyx"],
     "normcore.optim._fused": [
         "normcore/optim/_fused.pyx",

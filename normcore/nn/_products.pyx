@@ -1,8 +1,9 @@
 """The products of a fully connected layer, compiled: with few rows they beat BLAS, and each thread keeps its part.
 
-BLAS packs both matrices anew in every call, which for a batch of 10 or 100 rows costs as much as the arithmetic. And its
-threads share the work out otherwise than the optimiser's do: a step of Adam then reads the weights from the other core's
-cache, three times as slowly. Here thread k has the k-th part of the weights in forward, gradient and step (workers.h).
+BLAS packs both matrices anew in every call, which for a batch of 10 or 100 rows costs as much as the arithmetic. And
+its threads share the work out otherwise than the optimiser's do: a step of Adam then reads the weights from the other
+core's cache, three times as slowly. Here thread k has the k-th part of the weights in forward, gradient and step
+(workers.h).
 
 Whatever is not plain (contiguous, aligned, of the machine's own float32 or float64), or runs on a CPU without FMA, is
 declined, for NumPy to compute.
@@ -34,6 +35,7 @@ cdef extern from "loops/products.h":
         DEPTH
         WIDE
         TALL
+        TASKS
         SHORT
         FEW
         STRIP
@@ -47,11 +49,13 @@ cdef extern from "loops/products.h":
         void* y
         void* g
         void* dbias
+        void* dx
         void* parts
         Py_ssize_t M
         Py_ssize_t N
         Py_ssize_t K
         Py_ssize_t depths
+        Py_ssize_t tall
         Py_ssize_t talls
         Py_ssize_t shorts
         Py_ssize_t wides
@@ -60,6 +64,7 @@ cdef extern from "loops/products.h":
         Task forward
         Task add_parts
         Task gradient
+        Task input_gradient
         void (*bias_gradient)(void*) noexcept nogil
     const Products* products_of(int) noexcept nogil
 
@@ -132,7 +137,9 @@ def forward(x, weight, bias, threads):
     itemsize = cnp.PyArray_ITEMSIZE(y)
     p.x, p.w, p.y = cnp.PyArray_DATA(x), cnp.PyArray_DATA(weight), cnp.PyArray_DATA(y)
     p.bias = NULL if bias is None else cnp.PyArray_DATA(bias)
-    p.depths, p.talls, p.wides = parts_of(p.K, DEPTH), parts_of(p.M, TALL), parts_of(p.N, WIDE)
+    p.depths, p.wides = parts_of(p.K, DEPTH), parts_of(p.N, WIDE)
+    p.tall = max(<Py_ssize_t>TALL, parts_of(p.M, parts_of(TASKS, p.wides)))
+    p.talls = parts_of(p.M, p.tall)
     p.shorts, p.parts = parts_of(p.M, SHORT), NULL
     if p.depths > 1 and p.M * p.N <= FEW:
         p.parts = malloc(p.depths * p.M * p.N * itemsize)  # without it, another way to the same bits
@@ -187,3 +194,40 @@ def gradients(x, dy, dweight, dbias, threads):
         if p.dbias != NULL:
             loops.bias_gradient(&p)
     return True
+
+
+def input_gradient(dy, weight, threads):
+    """Return `dy @ weight`, or None for NumPy to do it.
+
+    Parameters
+    ----------
+    dy : (M, N) in C order
+    weight : (N, K) in Fortran's order
+    threads : callable
+        The number of threads for a large product.
+    """
+    cdef Product p
+    cdef int kind, used
+    cdef cnp.npy_intp shape[2]
+    cdef cnp.ndarray dx
+    cdef const Products* loops
+    if vectors == 0 or type(dy) is not cnp.ndarray:
+        return None
+    kind = cnp.PyArray_TYPE(dy)
+    if (
+        kind not in (cnp.NPY_FLOAT32, cnp.NPY_FLOAT64) or not plain(dy, kind, 2, cnp.NPY_ARRAY_C_CONTIGUOUS)
+        or not plain(weight, kind, 2, cnp.NPY_ARRAY_F_CONTIGUOUS)
+    ):
+        return None
+    p.M, p.N, p.K = cnp.PyArray_DIM(dy, 0), cnp.PyArray_DIM(dy, 1), cnp.PyArray_DIM(weight, 1)
+    if cnp.PyArray_DIM(weight, 0) != p.N or p.N == 0 or p.M == 0:
+        return None
+    shape[0], shape[1] = p.M, p.K
+    dx = new_array(2, shape, kind)
+    p.dy, p.w, p.dx = cnp.PyArray_DATA(dy), cnp.PyArray_DATA(weight), cnp.PyArray_DATA(dx)
+    p.strips = parts_of(p.K, STRIP)
+    loops = products_of(vectors) + (kind == cnp.NPY_FLOAT64)
+    used = threads_of(threads, &p)
+    with nogil:
+        run_tasks(loops.input_gradient, &p, p.strips, used)
+    return dx

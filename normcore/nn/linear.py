@@ -101,6 +101,10 @@ class Linear(Module):
     def backward(self, dy: Array) -> Array:
         """Set the gradients of weight and bias and return dx."""
         self.backward_parameters(dy)
+        if _products is not None and dy.ndim == 2:
+            dx = _products.input_gradient(dy, self.weight.data, get_num_threads)
+            if dx is not None:
+                return dx
         return np.matmul(dy, self.weight.data)  # type: ignore[no-any-return] # NumPy's stubs say Any
 
     def backward_parameters(self, dy: Array) -> None:

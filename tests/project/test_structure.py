@@ -30,6 +30,7 @@ BELOW = {
     "_threads": {"backends", "_setting"},
     "_compiled_pool": set(),
     "_pool": {"_compiled_pool"},
+    "_workers": set(),
     "_buffers": {"_plan", "_memory", "_pool"},
     "_dispatch": {"_setting", "_plan", "_context", "_buffers", "_memory", "_threads", "backends"},
     "_compiled_lane": {"_dispatch", "_context", "_threads", "_compiled_pool", "backends"},
@@ -38,8 +39,8 @@ BELOW = {
     "_config": {"_dispatch", "_pool", "_threads", "backends", "_version"},
     "data": set(),
     "moments": {"functional"},
-    "nn": {"functional", "_threads"},
-    "optim": {"nn", "_dispatch", "_threads"},  # for the backend asked for, and how many threads
+    "nn": {"functional", "_threads", "_workers", "_compiled_pool"},
+    "optim": {"nn", "_dispatch", "_threads", "_workers"},  # for the backend asked for, and how many threads
     # data for the cut into training and validation rows; _dispatch for asked_for(): a wrong NORMCORE_BACKEND is no
     # fault of the data
     "training": {"nn", "optim", "data", "moments", "functional", "_dispatch"},

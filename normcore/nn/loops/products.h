@@ -2,10 +2,10 @@
 
    weight is (N, K) in Fortran's order: in memory w[k][n]. x is (M, K) and dy (M, N), both in C order.
    forward:  y[m][n] = bias[n] + sum over k of x[m][k] w[k][n]
-   gradient: g[k][n] = sum over m of x[m][k] dy[m][n]
+   gradient: g[k][n] = sum over m of x[m][k] dy[m][n], and of the input dx[m][k] = sum over n of dy[m][n] w[k][n]
 
-   Sums over k are made of parts of DEPTH, each summed from 0 and then added in their order, whoever computes them: the bits
-   are the same for every number of threads and every number of rows. */
+   Sums are made of parts of DEPTH or BATCH terms, each summed from 0 and then added in their order, whoever computes them:
+   the bits are the same for every number of threads, and a row's y and dx whatever rows come with it. */
 #ifndef NORMCORE_PRODUCTS_H
 #define NORMCORE_PRODUCTS_H
 
@@ -14,20 +14,22 @@
 enum {
     DEPTH = 256,   /* terms of a part of a sum: (10 rows + 32 columns) of it in an L1 cache */
     WIDE = 128,    /* columns of a task */
-    TALL = 120,    /* rows of a task: many tiles of 6 and of 10 */
+    TALL = 20,     /* rows of a task, or more: a few tiles */
+    TASKS = 8,     /* as many or more, where there are so many rows and columns */
     SHORT = 16,    /* rows of a task that adds parts */
-    FEW = 16384,   /* values of y up to which each task has a part of the sums over k, and the parts are added at the end */
-    STRIP = 64,    /* k of a task of the gradient */
-    BATCH = 128,   /* rows of a part of the gradient's sums */
+    FEW = 8192,    /* values of y up to which each task has a part of the sums over k, and the parts are added at the end */
+    STRIP = 64,    /* k of a task of the gradients */
+    BATCH = 128,   /* terms of a part of the gradients' sums */
     COLUMNS = 256, /* whose sums of dy are made together */
     PAD = 16,      /* values between packed rows: rows at multiples of 4096 bytes would share the lines of an L1 cache */
 };
 
 typedef struct {
     const void *x, *w, *bias, *dy;
-    void *y, *g, *dbias;
+    void *y, *g, *dbias, *dx;
     void *parts; /* (depths, M, N), or NULL where y is large */
     ptrdiff_t M, N, K;
+    ptrdiff_t tall; /* rows of a task */
     ptrdiff_t depths, talls, shorts, wides, strips; /* numbers of parts */
 } Product;
 
@@ -35,6 +37,7 @@ typedef struct {
     void (*forward)(void *product, ptrdiff_t task);  /* depths tasks with parts, talls * wides without */
     void (*add_parts)(void *product, ptrdiff_t task); /* shorts tasks */
     void (*gradient)(void *product, ptrdiff_t task); /* strips tasks */
+    void (*input_gradient)(void *product, ptrdiff_t task); /* strips tasks */
     void (*bias_gradient)(void *product);
 } Products;
 

@@ -83,7 +83,7 @@ static void NAME(forward)(void *product, ptrdiff_t task) {
         NAME(part)(p, 0, p->M, 0, p->N, k0, AT_MOST(k0 + DEPTH, p->K), (REAL *)p->parts + task * p->M * p->N, NULL, 0);
         return;
     }
-    const ptrdiff_t m0 = task % p->talls * TALL, m1 = AT_MOST(m0 + TALL, p->M);
+    const ptrdiff_t m0 = task % p->talls * p->tall, m1 = AT_MOST(m0 + p->tall, p->M);
     const ptrdiff_t n0 = task / p->talls * WIDE, n1 = AT_MOST(n0 + WIDE, p->N);
     REAL *y = (REAL *)p->y;
     for (ptrdiff_t k0 = 0; k0 < p->K; k0 += DEPTH)
@@ -119,6 +119,39 @@ static void NAME(gradient)(void *product, ptrdiff_t task) {
                 NAME(tiles)[AT_MOST(most, strip - k)](rows, packed + k, 1, STRIP + PAD, dy + n, p->N, g, p->N,
                     m0 ? g : NULL, p->N, AT_MOST(2 * LANES, p->N - n));
             }
+    }
+}
+
+/* to[j][i] = from[i][j] */
+static void NAME(transpose)(const REAL *from, ptrdiff_t from_row, REAL *to, ptrdiff_t to_row, ptrdiff_t rows, ptrdiff_t columns) {
+    ptrdiff_t i = 0;
+    for (; i + 4 <= rows; i += 4) {
+        ptrdiff_t j = 0;
+        for (; j + 4 <= columns; j += 4) NAME(transpose_four)(from + i * from_row + j, from_row, to + j * to_row + i, to_row);
+        for (; j < columns; j++)
+            for (int k = 0; k < 4; k++) to[j * to_row + i + k] = from[(i + k) * from_row + j];
+    }
+    for (; i < rows; i++)
+        for (ptrdiff_t j = 0; j < columns; j++) to[j * to_row + i] = from[i * from_row + j];
+}
+
+static void NAME(input_gradient)(void *product, ptrdiff_t task) {
+    const Product *p = (const Product *)product;
+    REAL turned[BATCH * (STRIP + PAD)], packed[TALLEST * (BATCH + PAD)];
+    const ptrdiff_t k0 = task * STRIP, strip = AT_MOST(STRIP, p->K - k0), most = NAME(even)(p->M, TALLEST);
+    for (ptrdiff_t n0 = 0; n0 < p->N; n0 += BATCH) {
+        const ptrdiff_t depth = AT_MOST(BATCH, p->N - n0);
+        NAME(transpose)((const REAL *)p->w + k0 * p->N + n0, p->N, turned, STRIP + PAD, strip, depth);
+        for (ptrdiff_t m = 0; m < p->M; m += most) {
+            const ptrdiff_t rows = AT_MOST(most, p->M - m);
+            for (ptrdiff_t i = 0; i < rows; i++)
+                memcpy(packed + i * (BATCH + PAD), (const REAL *)p->dy + (m + i) * p->N + n0, (size_t)depth * sizeof(REAL));
+            for (ptrdiff_t k = 0; k < strip; k += 2 * LANES) {
+                REAL *dx = (REAL *)p->dx + m * p->K + k0 + k;
+                NAME(tiles)[rows](depth, packed, BATCH + PAD, 1, turned + k, STRIP + PAD, dx, p->K, n0 ? dx : NULL,
+                    p->K, AT_MOST(2 * LANES, strip - k));
+            }
+        }
     }
 }
 

@@ -41,6 +41,13 @@ INLINE FEW_MASK few_mask_float32(int few) {
 #define LOAD_FEW(p, mask) _mm256_maskload_ps(p, mask)
 #define STORE_FEW(p, v, mask) _mm256_maskstore_ps(p, mask, v)
 #endif
+INLINE void transpose_four_float32(const float *from, ptrdiff_t from_row, float *to, ptrdiff_t to_row) {
+    __m128 a = _mm_loadu_ps(from), b = _mm_loadu_ps(from + from_row);
+    __m128 c = _mm_loadu_ps(from + 2 * from_row), d = _mm_loadu_ps(from + 3 * from_row);
+    _MM_TRANSPOSE4_PS(a, b, c, d);
+    _mm_storeu_ps(to, a), _mm_storeu_ps(to + to_row, b);
+    _mm_storeu_ps(to + 2 * to_row, c), _mm_storeu_ps(to + 3 * to_row, d);
+}
 #include "products_body.h"
 #undef REAL
 #undef NAME
@@ -80,9 +87,19 @@ INLINE FEW_MASK few_mask_float64(int few) {
 #define LOAD_FEW(p, mask) _mm256_maskload_pd(p, mask)
 #define STORE_FEW(p, v, mask) _mm256_maskstore_pd(p, mask, v)
 #endif
+INLINE void transpose_four_float64(const double *from, ptrdiff_t from_row, double *to, ptrdiff_t to_row) {
+    const __m256d a = _mm256_loadu_pd(from), b = _mm256_loadu_pd(from + from_row);
+    const __m256d c = _mm256_loadu_pd(from + 2 * from_row), d = _mm256_loadu_pd(from + 3 * from_row);
+    const __m256d ab0 = _mm256_unpacklo_pd(a, b), ab1 = _mm256_unpackhi_pd(a, b);
+    const __m256d cd0 = _mm256_unpacklo_pd(c, d), cd1 = _mm256_unpackhi_pd(c, d);
+    _mm256_storeu_pd(to, _mm256_permute2f128_pd(ab0, cd0, 0x20));
+    _mm256_storeu_pd(to + to_row, _mm256_permute2f128_pd(ab1, cd1, 0x20));
+    _mm256_storeu_pd(to + 2 * to_row, _mm256_permute2f128_pd(ab0, cd0, 0x31));
+    _mm256_storeu_pd(to + 3 * to_row, _mm256_permute2f128_pd(ab1, cd1, 0x31));
+}
 #include "products_body.h"
 
 const Products TABLE[PRODUCTS_DTYPES] = {
-    {forward_float32, add_parts_float32, gradient_float32, bias_gradient_float32},
-    {forward_float64, add_parts_float64, gradient_float64, bias_gradient_float64},
+    {forward_float32, add_parts_float32, gradient_float32, input_gradient_float32, bias_gradient_float32},
+    {forward_float64, add_parts_float64, gradient_float64, input_gradient_float64, bias_gradient_float64},
 };
