@@ -43,7 +43,14 @@ class Times:
         return {name: self.best(name)[1] for name in self.samples}
 
 
-def interleaved(ways: Ways, seconds: float, rounds: int = ROUNDS, reference: str = "normcore") -> Times:
+def interleaved(
+    ways: Ways,
+    seconds: float,
+    rounds: int = ROUNDS,
+    reference: str = "normcore",
+    warm: float = 0.0,
+    sample: float = SAMPLE,
+) -> Times:
     """Time contenders in turns.
 
     Parameters
@@ -57,6 +64,11 @@ def interleaved(ways: Ways, seconds: float, rounds: int = ROUNDS, reference: str
         How many rounds at least.
     reference : str
         Contenders much slower than this one are timed in the first `rounds` rounds only.
+    warm : float
+        Seconds of untimed calls before a sample, one at least: more for what runs in a loop for minutes, whose threads
+        are awake then.
+    sample : float
+        Seconds of calls in a sample.
 
     Returns
     -------
@@ -66,13 +78,13 @@ def interleaved(ways: Ways, seconds: float, rounds: int = ROUNDS, reference: str
     gc.collect()
     gc.disable()
     try:
-        return _rounds(ways, seconds, rounds, reference)
+        return _rounds(ways, seconds, rounds, reference, warm, sample)
     finally:
         if collecting:
             gc.enable()
 
 
-def _rounds(ways: Ways, seconds: float, rounds: int, reference: str) -> Times:
+def _rounds(ways: Ways, seconds: float, rounds: int, reference: str, warm: float, sample: float) -> Times:
     calls = {(name, way): call for name, own in ways.items() for way, call in own.items()}
     first = {key: _sample(call, 1) for key, call in calls.items()}  # it may have warmed up more than it shows
     first = {key: min(first[key], _sample(call, 1)) for key, call in calls.items()}
@@ -84,8 +96,8 @@ def _rounds(ways: Ways, seconds: float, rounds: int, reference: str) -> Times:
         for key in live:
             time.sleep(SETTLE)
             if first[key] < _WARM:
-                calls[key]()
-            samples[key[0]][key[1]].append(_sample(calls[key], max(1, math.ceil(SAMPLE / max(first[key], 1e-8)))))
+                _sample(calls[key], _count(warm, first[key]))
+            samples[key[0]][key[1]].append(_sample(calls[key], _count(sample, first[key])))
         done += 1
         live.append(live.pop(0))  # another one begins the next round
         elapsed = time.perf_counter() - started
@@ -121,6 +133,10 @@ def _error(values: list[float]) -> float:
     middle = statistics.median(values)
     deviation = statistics.median(abs(value - middle) for value in values)
     return 1.25 * 1.48 * deviation / (middle * math.sqrt(len(values)))
+
+
+def _count(seconds: float, one: float) -> int:
+    return max(1, math.ceil(seconds / max(one, 1e-8)))
 
 
 def _sample(call: Way, repeat: int) -> float:
