@@ -37,7 +37,7 @@ BELOW = {
     "_lane": {"_compiled_lane", "_plan"},
     "functional": {"_lane", "_dispatch", "_planners", "_context"},
     "_config": {"_dispatch", "_pool", "_threads", "backends", "_version"},
-    "data": set(),
+    "data": {"_version"},  # what a download calls itself
     "moments": {"functional"},
     "nn": {"functional", "_threads", "_workers", "_compiled_pool"},
     "optim": {"nn", "_dispatch", "_threads", "_workers"},  # for the backend asked for, and how many threads
@@ -54,7 +54,7 @@ RUNTIME = {"numpy"}
 OPTIONAL = {
     "numba": {"backends"},
     "sklearn": {"estimators"},
-    "tqdm": {"training", "studies"},
+    "tqdm": {"data", "training", "studies"},
     "matplotlib": {"training", "studies"},
     "safetensors": {"training"},
     "threadpoolctl": {"studies"},
