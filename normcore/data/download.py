@@ -203,6 +203,7 @@ def _put_in_place(part: Path, target: Path, size: int) -> None:
         if _length(target) != size:
             raise
         part.unlink()
+    _remains(target).unlink(missing_ok=True)  # of another process, and of no use any more
 
 
 def _length(path: Path) -> int:

@@ -11,7 +11,7 @@ from .cifar import FOLDER, TEST
 from .download import DownloadError
 from .download import download as fetch
 from .errors import DataNotFoundError
-from .places import candidates, roots
+from .places import candidates, download_root, roots
 
 
 class Request:
@@ -31,6 +31,7 @@ class Request:
         self.source = source
         self.verify = verify
         self._roots = roots(data_dir)
+        self._target = download_root(self._roots, data_dir) / source.folders[0]
         self._download = download
         self._progress = progress
 
@@ -43,7 +44,7 @@ class Request:
             If the caller wants more of them than there are.
         """
         yield from self._found(file)
-        target = self._roots[0] / self.source.folders[0] / file.name
+        target = self._target / file.name
         reason = "download=False was passed"
         if self._download:
             urls = [mirror + file.name for mirror in self.source.mirrors]
@@ -60,7 +61,7 @@ class Request:
         missing = [other.name for other in self.source.files if other == file or only_foreign or not self._found(other)]
         looked_in = ", ".join(str(root) for root in self._roots)
         raise DataNotFoundError(
-            f"{self.source.title} was not found: put {', '.join(missing)} into {target.parent}, or name the folder "
+            f"{self.source.title} was not found: put {', '.join(missing)} into {self._target}, or name the folder "
             f"with {'it' if len(missing) == 1 else 'them'} by data_dir or NORMCORE_DATA; looked in {looked_in}, "
             f"and {reason}"
         )

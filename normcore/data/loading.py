@@ -77,8 +77,8 @@ def load_mnist(
     Parameters
     ----------
     data_dir : str or path-like, optional
-        Folder to look in first, and to download to. By default downloads go to ``$NORMCORE_DATA`` where that is set,
-        and else to `cache_dir()`.
+        Folder to look in first, and to download to. By default downloads go to ``$NORMCORE_DATA``, or where that is
+        not set or cannot be written to, to `cache_dir()`.
     download : bool, default True
         Fetch files that are not found (12 MB). They appear when they are complete and their checksums right; an
         interrupted download is resumed by the next call.

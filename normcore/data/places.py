@@ -32,10 +32,7 @@ def cache_dir() -> Path:
 
 
 def roots(data_dir: str | os.PathLike[str] | None) -> list[Path]:
-    """The folders to look in, in order: the one given, that of ``$NORMCORE_DATA``, the cache.
-
-    A download goes to the first of them: who names a folder wants the data there.
-    """
+    """The folders to look in, in order: the one given, that of ``$NORMCORE_DATA``, the cache."""
     if data_dir is not None and not isinstance(data_dir, (str, os.PathLike)):
         raise TypeError(f"data_dir must be None or a path, got {data_dir!r}; pass the folder that holds the data")
     if data_dir is not None and not os.fspath(data_dir):
@@ -43,6 +40,19 @@ def roots(data_dir: str | os.PathLike[str] | None) -> list[Path]:
     given = [data_dir] if data_dir is not None else []
     named = [os.environ["NORMCORE_DATA"]] if os.environ.get("NORMCORE_DATA") else []
     return [*(Path(root).expanduser() for root in (*given, *named)), cache_dir()]
+
+
+def download_root(roots: Sequence[Path], data_dir: str | os.PathLike[str] | None) -> Path:
+    """The folder to download to: the one given, else the first that can be written to, shared ones often cannot."""
+    if data_dir is not None:
+        return roots[0]
+    return next((root for root in roots if _writable(root)), roots[-1])
+
+
+def _writable(folder: Path) -> bool:
+    """Whether something can be put there, also where the folder would have to be made first."""
+    existing = next((place for place in (folder, *folder.parents) if place.exists()), folder)
+    return existing.is_dir() and os.access(existing, os.W_OK)
 
 
 def candidates(roots: Sequence[Path], folders: Sequence[str], names: Sequence[str]) -> list[Path]:

@@ -12,7 +12,7 @@ from typing import BinaryIO, cast
 from .errors import DataError
 
 GZIP = b"\x1f\x8b"
-CHUNK = 1 << 20
+CHUNK = 1 << 18
 AGAIN = "put a complete copy in its place, or delete it and let it be downloaded again"
 
 
