@@ -8,8 +8,6 @@ from pathlib import Path
 
 from .catalog import File, Source
 from .cifar import FOLDER, TEST
-from .download import DownloadError
-from .download import download as fetch
 from .errors import DataNotFoundError
 from .places import candidates, download_root, roots
 
@@ -47,6 +45,10 @@ class Request:
         target = self._target / file.name
         reason = "download=False was passed"
         if self._download:
+            # Not before it is needed: urllib and what it imports take longer than all the rest of this package.
+            from .download import DownloadError
+            from .download import download as fetch
+
             urls = [mirror + file.name for mirror in self.source.mirrors]
             try:
                 fetch(urls, target, file.size, file.sha256, progress=self._progress)

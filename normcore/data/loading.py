@@ -105,11 +105,22 @@ def load_mnist(
 
     Examples
     --------
-    >>> from normcore.data import DataNotFoundError, load_mnist
-    >>> try:
-    ...     train, test = load_mnist(download=False)
-    ... except DataNotFoundError as error:
-    ...     print("it has to be downloaded first")  # doctest: +SKIP
+    >>> from normcore.data import load_mnist
+    >>> train, test = load_mnist(progress=True)  # doctest: +SKIP
+    >>> train.X.shape, test.y[:4]  # doctest: +SKIP
+    ((60000, 784), array([7, 2, 1, 0]))
+
+    A set of one's own in the same format:
+
+    >>> import pathlib, tempfile
+    >>> folder = pathlib.Path(tempfile.mkdtemp())
+    >>> for part in "train", "t10k":
+    ...     images = bytes([0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 28, 0, 0, 0, 28]) + bytes(2 * 28 * 28)
+    ...     labels = bytes([0, 0, 8, 1, 0, 0, 0, 2]) + bytes([4, 9])
+    ...     _ = (folder / f"{part}-images-idx3-ubyte").write_bytes(images)
+    ...     _ = (folder / f"{part}-labels-idx1-ubyte").write_bytes(labels)
+    >>> load_mnist(data_dir=folder, verify=False).train.y
+    array([4, 9])
     """
     return load("mnist", data_dir=data_dir, download=download, progress=progress, verify=verify)
 

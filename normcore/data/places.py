@@ -7,6 +7,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from .errors import DataNotFoundError
+
 
 def cache_dir() -> Path:
     """Return the folder in which downloaded data sets are kept, whether it exists or not.
@@ -39,7 +41,15 @@ def roots(data_dir: str | os.PathLike[str] | None) -> list[Path]:
         raise ValueError("data_dir must be None or a path, got an empty string; pass the folder that holds the data")
     given = [data_dir] if data_dir is not None else []
     named = [os.environ["NORMCORE_DATA"]] if os.environ.get("NORMCORE_DATA") else []
-    return [*(Path(root).expanduser() for root in (*given, *named)), cache_dir()]
+    found = [Path(root).expanduser() for root in (*given, *named)]
+    try:
+        return [*found, cache_dir()]
+    except RuntimeError:  # nobody's home is known, as in some containers
+        if not found:
+            raise DataNotFoundError(
+                "there is no home folder to keep data sets in; pass data_dir, or set NORMCORE_DATA to a folder"
+            ) from None
+        return found
 
 
 def download_root(roots: Sequence[Path], data_dir: str | os.PathLike[str] | None) -> Path:

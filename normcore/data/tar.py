@@ -51,7 +51,12 @@ def walk(archive: Unpacked, limits: dict[str, int]) -> Iterator[Member]:
         start = archive.position
         name = member.name.rsplit("/", 1)[-1]
         wanted = name in limits and kind not in EXTENSIONS + FOLDER
-        if member.size > (limits[name] if wanted else MAX_OTHER):
+        if not wanted and member.size > MAX_OTHER:
+            raise DataError(
+                f"{archive.path} holds {member.name!r} of {member.size} bytes, which does not belong in it; if it is "
+                f"another version of the set, get the binary one, else {AGAIN}"
+            )
+        if wanted and member.size > limits[name]:
             raise DataError(f"{archive.path} holds {member.name!r} of {member.size} bytes, too many; {AGAIN}")
         if wanted:
             if kind not in FILE:

@@ -97,7 +97,10 @@ BROKEN = [
         tar_bytes({**SMALL.files, "test_batch.bin": RECORD + b"\x0a" + RECORD[1:]}),
         r"test_batch\.bin in .* must hold labels from 0 to 9, got 10 in record 1",
     ),
-    (tar_bytes({**SMALL.files, "more.txt": bytes(2 * MEGABYTE)}), r"holds '.*more\.txt' of 2097152 bytes, too many"),
+    (
+        tar_bytes({**SMALL.files, "more.txt": bytes(2 * MEGABYTE)}),
+        r"holds '.*more\.txt' of 2097152 bytes, which does not belong",
+    ),
     (tar_bytes({**SMALL.files, **{str(i): b"" for i in range(100)}}), "holds more than 100 members"),
     (tar_bytes(SMALL.files, mode="w") + bytes(4 * MEGABYTE), "goes on behind its end"),
     (tar_bytes(SMALL.files, mode="w") + b"x" * 512, "goes on behind its end"),
@@ -111,7 +114,7 @@ BROKEN = [
     (tar_with(size=b"\x80\0\0\0\xff\xff\xff\xff\xff\xff\xff\xff"), "a header is wrong"),
     (tar_with(size=b"\xff" * 12), "a header is wrong"),
     (tar_with(size=b"-7"), "a header is wrong"),
-    (tar_with(b"PaxHeader", kind=b"x", size=b"77777777777"), "of 8589934591 bytes, too many"),
+    (tar_with(b"PaxHeader", kind=b"x", size=b"77777777777"), "of 8589934591 bytes, which does not belong"),
 ]
 
 
@@ -164,7 +167,7 @@ def test_what_a_bomb_unpacks_to_is_not_held(tmp_path, name, kind):
     path = tmp_path / ARCHIVE
     path.write_bytes(bomb(name, kind))
     held, message = peak(read_cifar10, path)
-    assert "of 62914560 bytes, too many" in message
+    assert "of 62914560 bytes" in message
     assert held < MEGABYTE
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from normcore.data import cache_dir
+from normcore.data import DataNotFoundError, cache_dir
 from normcore.data.places import candidates, download_root, roots
 
 
@@ -56,6 +56,16 @@ def test_the_order_is_argument_environment_cache(home, monkeypatch):
     assert roots(Path("mine")) == [Path("mine"), home / "data", cache_dir()]
     monkeypatch.setenv("NORMCORE_DATA", "")
     assert roots(None) == [cache_dir()]
+
+
+def test_without_a_home_there_is_no_cache(home, monkeypatch):
+    def unknown():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", unknown)
+    assert roots(home / "mine") == [home / "mine"]
+    with pytest.raises(DataNotFoundError, match="no home folder to keep data sets in; pass data_dir, or set NORMCORE_"):
+        roots(None)
 
 
 def test_what_is_no_path_is_refused():

@@ -141,6 +141,9 @@ def test_what_is_not_used_is_not_imported():
     code = f"import sys, normcore; print([m for m in sys.modules if m.startswith({later})])"
     assert python(code) == "[]"
     assert python("import sys, normcore as nc; nc.MLP([2, 2]); nc.Trainer; print('tqdm' in sys.modules)") == "False"
+    # the trainer cuts validation rows with normcore.data, and has no use for what downloads
+    web = ("urllib.request", "http.client", "ssl")
+    assert python(f"import sys, normcore as nc; nc.Trainer; print([m for m in {web} if m in sys.modules])") == "[]"
 
 
 def test_everything_public_is_reached_from_the_top_and_listed():
