@@ -96,6 +96,7 @@ def test_what_is_missing_is_asked_for_again(server, target, behaviour, ranges):
         ([("cut", 10)] * 4, "the connection ended after 40 of 300000 bytes, 4 times", 4),
         # cannot resume and always breaks: the same bytes again are no gain
         ([("cut", 100_000), *[("cut whole", 100_000)] * 4], "the connection ended after 100000 of", 5),
+        ([("cut", 100_000), *[("cut whole", n) for n in (9, 100_000, 9, 100_000)]], "the connection ended after", 5),
     ],
 )
 def test_a_mirror_that_does_not_give_the_file_is_left_for_the_next(server, target, behaviour, reason, requests):
@@ -245,6 +246,19 @@ def test_several_at_once_do_not_disturb_one_another(server, target, monkeypatch)
     assert errors == []
     assert complete(target)
     assert server.ranges().count("bytes=5000-") <= 1  # one of them took what was there
+
+
+def test_what_another_one_gave_up_meanwhile_is_cleared_away(server, target, monkeypatch):
+    at = module.DownloadProgress.at
+
+    def given_up(bar, position):
+        if position:
+            target.with_name(".file.part").write_bytes(CONTENT[:10])
+        at(bar, position)
+
+    monkeypatch.setattr(module.DownloadProgress, "at", given_up)
+    get(server, target)
+    assert complete(target)
 
 
 def test_nothing_is_seen_in_its_place_before_it_is_complete(server, target, monkeypatch):
