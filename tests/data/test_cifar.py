@@ -84,7 +84,10 @@ def tar_with(name=b"x/data_batch_1.bin", size=b"00000006001", kind=b"0", body=b"
 
 
 RECORD = bytes(3073)
+WRONG_SUM = bytearray(tar_bytes(SMALL.files, mode="w"))
+WRONG_SUM[140] ^= 1  # in the time of the folder, which nobody asks for
 BROKEN = [
+    (bytes(WRONG_SUM), "a header is wrong"),
     (b"", r"holds no data_batch_1\.bin, data_batch_2\.bin"),
     (b"<html>", "ends after 6 bytes, 506 bytes too early|is no tar archive"),
     (b"x" * 2000, "is no tar archive, or a damaged one"),
