@@ -46,6 +46,13 @@ def as_int(value: Any, name: str, owner: str) -> int:
         raise TypeError(f"{owner}: {name} must be an int, got {value!r}.") from None
 
 
+def as_bool(value: Any, name: str, owner: str = "") -> bool:
+    """`value` as True or False; 0, 1 and strings are refused, because "no" is true to Python."""
+    if value is True or value is False or isinstance(value, np.bool_):
+        return bool(value)
+    raise TypeError(f"{owner}{': ' if owner else ''}{name} must be True or False, got {shown(value)}.")
+
+
 def as_choice(value: Any, name: str, owner: str, choices: tuple[str, ...]) -> str:
     """`value` if it is one of the names in `choices`."""
     if not isinstance(value, str) or value not in choices:

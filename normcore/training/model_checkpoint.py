@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from normcore.nn._checks import as_size
+from normcore.nn._checks import as_bool, as_size
 
 from ._monitor import Monitor
 from .callback import Callback
@@ -62,6 +62,7 @@ class ModelCheckpoint(Callback):
         if not isinstance(self.path, str):
             raise TypeError(f"ModelCheckpoint: path must be a str or a path, got {path!r}.")
         self.every = as_size(every, "every", "ModelCheckpoint")
+        save_best_only = as_bool(save_best_only, "save_best_only", "ModelCheckpoint")
         self._monitor = Monitor("ModelCheckpoint", monitor, mode) if save_best_only else None
         self.last_path: str | None = None
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from normcore.nn import BCEWithLogitsLoss, CrossEntropyLoss, Module
-from normcore.nn._checks import Array, as_number, as_size
+from normcore.nn._checks import Array, as_bool, as_number, as_size
 from normcore.nn.init import RandomState, as_generator
 from normcore.optim import Adam, Optimizer
 
@@ -190,6 +190,8 @@ class Trainer:
         """
         epochs = as_size(epochs, "epochs")
         batch_size = as_size(batch_size, "batch_size")
+        shuffle, progress = as_bool(shuffle, "shuffle"), as_bool(progress, "progress")
+        resume = as_bool(resume, "resume")
         rows = check_fit(self, X, y, sample_weight)
         validation = None if validation_data is None else check_validation(self, validation_data, rows.X)
         share = check_fraction(validation_split, len(rows), validation_data)
