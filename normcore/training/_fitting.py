@@ -66,6 +66,11 @@ def check_fit(
         weights = check_sample_weight(sample_weight, len(X), owner)
     output = _tried(trainer, X, names[0])
     shape = (len(X), *output.shape[1:])
+    if isinstance(trainer.loss, CrossEntropyLoss) and len(shape) < 2:  # which the loss would take for a single row
+        raise ValueError(
+            f"the model's output has shape {shape}, but cross-entropy needs a column for each class; give the last "
+            "layer as many outputs as there are classes."
+        )
     check = getattr(trainer.loss, "check_target", None)
     if check is not None:
         try:
@@ -84,15 +89,15 @@ def check_fit(
 
 def ignored(trainer: Trainer, y: Array) -> int | None:
     """The `ignore_index` of the loss, if it is in y."""
-    if isinstance(trainer.loss, CrossEntropyLoss) and y.ndim == 1 and (y == trainer.loss.ignore_index).any():
+    if isinstance(trainer.loss, CrossEntropyLoss) and y.dtype.kind in "iu" and (y == trainer.loss.ignore_index).any():
         return trainer.loss.ignore_index
     return None
 
 
 def not_ignored(output: Array, target: Array, index: int) -> tuple[Array, Array]:
-    """The rows whose target is not `index`."""
+    """The rows whose target is not `index`, or the places of rows, which then are rows."""
     kept = target != index
-    return output[kept], target[kept]
+    return (output if output.ndim == 2 else np.moveaxis(output, 1, -1))[kept], target[kept]
 
 
 def _tried(trainer: Trainer, X: Array, name: str) -> Array:
