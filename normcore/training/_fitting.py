@@ -14,7 +14,7 @@ from normcore.nn._checks import Array, as_number
 
 from ._criterion import takes_weights
 from ._data import as_batch, check_finite, check_inputs, check_pair
-from ._errors import kind, same_kind
+from ._errors import kind, quiet, same_kind
 from ._mode import mode
 from ._random import layer_generators
 from ._weights import by_class, check_sample_weight
@@ -103,7 +103,7 @@ def not_ignored(output: Array, target: Array, index: int) -> tuple[Array, Array]
 def _tried(trainer: Trainer, X: Array, name: str) -> Array:
     asked_for()  # raises for a wrong NORMCORE_BACKEND, which is no fault of X
     try:
-        with mode(trainer.model, training=False):
+        with mode(trainer.model, training=False), np.errstate(**quiet()):
             return trainer.model(as_batch(X[:2], model_dtype(trainer, X)))
     except (TypeError, ValueError) as error:
         raise same_kind(error)(f"{name} does not fit the model: {error}") from None
