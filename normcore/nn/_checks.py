@@ -136,8 +136,8 @@ def as_weights(value: Any, name: str, owner: str, ranks: tuple[int, ...] | None 
     return weight.astype(np.float64)
 
 
-def as_sample_weight(value: Any, shape: tuple[int, ...], owner: str) -> Array:
-    """`value` as a float64 weight for each row of an output of this shape."""
+def as_sample_weight(value: Any, shape: tuple[int, ...], owner: str, beside: str = "") -> Array:
+    """`value` as a float64 weight for each row of an output of this shape, or of what `beside` says."""
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{owner}: sample_weight is a masked array, whose mask would be ignored; pass its filled(0).")
     weight = np.asarray(value)
@@ -146,9 +146,14 @@ def as_sample_weight(value: Any, shape: tuple[int, ...], owner: str) -> Array:
             f"{owner}: sample_weight must be real numbers, got {weight.dtype}; convert it with astype(float)."
         )
     if weight.shape != shape[:1] or not shape:
+        if not shape:
+            todo = "leave it out, there are no rows to weight"
+        elif weight.ndim > 1 and weight.size == shape[0]:
+            todo = f"pass one weight for each row, sample_weight.reshape({shape[0]})"
+        else:
+            todo = f"pass one weight for each row, an array of shape {shape[:1]}"
         raise ValueError(
-            f"{owner}: sample_weight has shape {weight.shape}, but output has shape {shape}; "
-            "pass one weight for each row."
+            f"{owner}: sample_weight has shape {weight.shape}, but {beside or f'output has shape {shape}'}; {todo}."
         )
     # Written so that NaN is refused too.
     if not np.all((weight >= 0) & (weight < np.inf)):

@@ -17,7 +17,7 @@ ClassWeight: TypeAlias = Mapping[Any, float] | str | None
 
 def check_sample_weight(value: Any, rows: int, owner: str) -> Array:
     """`value` as float64 weights, one for each row, not all zero."""
-    weights = as_sample_weight(value, (rows,), owner)
+    weights = as_sample_weight(value, (rows,), owner, f"X has {rows} rows")
     if not weights.any():
         raise ValueError(f"{owner}: sample_weight is 0 everywhere, so no row counts; give some rows a weight.")
     return weights

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from normcore.nn._checks import as_bool, as_size
 
+from ._files import as_path
 from ._monitor import Monitor
 from .callback import Callback
 
@@ -58,9 +59,7 @@ class ModelCheckpoint(Callback):
         mode: str = "auto",
         every: int = 1,
     ) -> None:
-        self.path = os.fspath(path)
-        if not isinstance(self.path, str):
-            raise TypeError(f"ModelCheckpoint: path must be a str or a path, got {path!r}.")
+        self.path = as_path(path, "ModelCheckpoint")
         self.every = as_size(every, "every", "ModelCheckpoint")
         save_best_only = as_bool(save_best_only, "save_best_only", "ModelCheckpoint")
         self._monitor = Monitor("ModelCheckpoint", monitor, mode) if save_best_only else None

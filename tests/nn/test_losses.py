@@ -648,8 +648,18 @@ class TestSampleWeight:
         output, target = self.batch(rng, kind, shape, dtype)
         name = kind.__name__
         for weight, error, message in (
-            (np.ones(5), ValueError, f"{name}: sample_weight has shape (5,), but output has shape {shape}; pass one "),
-            (np.ones((6, 1)), ValueError, f"{name}: sample_weight has shape (6, 1), but output has shape {shape}; "),
+            (
+                np.ones(5),
+                ValueError,
+                f"{name}: sample_weight has shape (5,), but output has shape {shape}; pass one weight for each row, an "
+                "array of shape (6,).",
+            ),
+            (
+                np.ones((6, 1)),
+                ValueError,
+                f"{name}: sample_weight has shape (6, 1), but output has shape {shape}; pass one weight for each row, "
+                "sample_weight.reshape(6).",
+            ),
             (-self.WEIGHT, ValueError, f"{name}: sample_weight must be finite and not negative, but has other "),
             (self.WEIGHT * np.nan, ValueError, f"{name}: sample_weight must be finite and not negative, but has other"),
             (self.WEIGHT * 1j, TypeError, f"{name}: sample_weight must be real numbers, got complex128; convert it "),
@@ -657,6 +667,11 @@ class TestSampleWeight:
         ):
             with pytest.raises(error, match="^" + re.escape(message)):
                 kind()(output, target, weight)
+
+
+def test_an_output_without_rows_takes_no_sample_weight():
+    with pytest.raises(ValueError, match=r"output has shape \(\); leave it out, there are no rows to weight\.$"):
+        MSELoss()(np.array(1.0), 0.0, [1.0])
 
 
 def test_tiny_sample_weights_do_not_overflow_in_float16():

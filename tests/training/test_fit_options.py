@@ -236,7 +236,19 @@ class TestWeights:
     @pytest.mark.parametrize(
         ("arguments", "error", "message"),
         [
-            ({"sample_weight": np.ones(3)}, ValueError, "fit: sample_weight has shape (3,), but output has shape"),
+            (
+                {"sample_weight": np.ones(3)},
+                ValueError,
+                "fit: sample_weight has shape (3,), but X has 60 rows; pass one weight for each row, an array of shape "
+                "(60,).",
+            ),
+            (
+                {"sample_weight": np.ones((60, 1))},
+                ValueError,
+                "fit: sample_weight has shape (60, 1), but X has 60 rows; pass one weight for each row, "
+                "sample_weight.reshape(60).",
+            ),
+            ({"sample_weight": 1.0}, ValueError, "fit: sample_weight has shape (), but X has 60 rows; pass one weight"),
             ({"sample_weight": -np.ones(60)}, ValueError, "fit: sample_weight must be finite and not negative"),
             ({"sample_weight": np.full(60, np.nan)}, ValueError, "fit: sample_weight must be finite and not negative"),
             ({"sample_weight": np.zeros(60)}, ValueError, "fit: sample_weight is 0 everywhere, so no row counts;"),
