@@ -260,6 +260,7 @@ def _from_rows(rows: Array, shape: tuple[int, ...]) -> Array:
 def _wrong_shape(got: tuple[int, ...], shape: tuple[int, ...]) -> ValueError:
     if len(shape) == 2:
         hint = "pass target.argmax(1) for one-hot rows" if got == shape else "pass one class for each row"
+        hint += f", target.reshape({shape[0]})" if got == (shape[0], 1) != shape else ""
         return ValueError(f"CrossEntropyLoss: target has shape {got}, but output has {shape[0]} rows; {hint}.")
     return ValueError(
         f"CrossEntropyLoss: target has shape {got}, but output has shape {shape}; pass integer classes of shape "

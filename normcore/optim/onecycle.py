@@ -114,6 +114,10 @@ class OneCycleLR(Schedule):
                 group.update(max_momentum=high[i], base_momentum=low[i])
         super().__init__(optimizer, last_epoch, per_epoch=per_epoch)
 
+    def steps_left(self) -> float:
+        """Return how many more times `step()` can be called: as in PyTorch, once more than the cycle has steps."""
+        return self.total_steps - self.last_epoch
+
     def _apply(self) -> None:
         step = self.last_epoch
         if step > self.total_steps:  # as in PyTorch there may be one more step than the cycle has

@@ -81,6 +81,10 @@ class Schedule:
             self.last_epoch -= 1
             raise
 
+    def steps_left(self) -> float:
+        """Return how many more times `step()` can be called: inf, but for a schedule that ends, such as a cycle."""
+        return math.inf
+
     def get_last_lr(self) -> list[float]:
         """Return the learning rate of each group, as this schedule has set it last."""
         return list(self._last_lr)

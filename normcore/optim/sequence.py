@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -65,6 +66,15 @@ class SequentialLR(Schedule):
             )
         self._schedulers = schedulers
         super().__init__(optimizer, last_epoch, per_epoch=schedulers[0].per_epoch)
+
+    def steps_left(self) -> float:
+        """Return how many more times `step()` can be called: until a schedule ends before the next one begins."""
+        begins = [0, *self._milestones, math.inf]
+        for part, begin, end in zip(self._schedulers, begins, begins[1:], strict=False):
+            last = begin + part.steps_left() + part.last_epoch
+            if end > self.last_epoch and last < end - 1:
+                return last - self.last_epoch
+        return math.inf
 
     def _apply(self) -> None:
         which = bisect_right(self._milestones, self.last_epoch)

@@ -59,6 +59,7 @@ def as_value(value: Any, what: str) -> float:
         return float(value)
     except (TypeError, ValueError):
         got = f"an array of shape {np.shape(value)}" if isinstance(value, np.ndarray) else kind(value)
+        got = "None" if value is None else got
         raise TypeError(f"{what} returned {got}, but must return a number; return a float.") from None
 
 

@@ -104,15 +104,23 @@ def _tried(trainer: Trainer, X: Array, name: str) -> Array:
     asked_for()  # raises for a wrong NORMCORE_BACKEND, which is no fault of X
     try:
         with mode(trainer.model, training=False), np.errstate(**quiet()):
-            return trainer.model(as_batch(X[:2], model_dtype(trainer, X)))
+            output: Any = trainer.model(as_batch(X[:2], model_dtype(trainer, X)))
     except (TypeError, ValueError) as error:
         raise same_kind(error)(f"{name} does not fit the model: {error}") from None
+    if not isinstance(output, np.ndarray):
+        raise TypeError(f"the model's output must be an array, got {kind(output)}; return one from every forward(x).")
+    if output.shape[:1] != (len(X[:2]),):
+        raise ValueError(
+            f"the model's output has shape {output.shape} for {len(X[:2])} rows of {name}; it must have a row for each."
+        )
+    return output
 
 
 def check_validation(trainer: Trainer, data: Any, X: Array) -> Rows:
     """The pair (X, y) to validate with."""
     if not isinstance(data, (tuple, list)) or len(data) != 2:
-        raise TypeError(f"validation_data must be a pair (X, y), got {kind(data)}.")
+        got = f"{kind(data)} of {len(data)}" if isinstance(data, (tuple, list)) else kind(data)
+        raise TypeError(f"validation_data must be a pair (X, y), got {got}.")
     names = ("validation_data's X", "validation_data's y")
     Xv = check_inputs(data[0], names[0])
     if len(Xv) and Xv.shape[1:] != X.shape[1:]:

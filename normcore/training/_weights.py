@@ -31,7 +31,8 @@ def by_class(class_weight: Any, y: Array) -> Array:
     """
     if y.ndim != 1 and y.shape != (len(y), 1):
         raise ValueError(
-            f"class_weight needs y to hold one class for each row, but y has shape {y.shape}; pass sample_weight."
+            f"class_weight needs y to hold one class for each row, but y has shape {y.shape}; pass sample_weight, or a "
+            "loss with weights of its own."
         )
     labels = y.reshape(len(y))
     if labels.dtype.kind == "f" and (labels != np.floor(labels)).any():

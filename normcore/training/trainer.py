@@ -26,7 +26,7 @@ from ._listeners import Listeners, check_callbacks
 from ._mode import mode
 from ._random import seed_layers
 from ._run import Run, described
-from ._scheduler import Scheduler, check_scheduler, stepped
+from ._scheduler import Scheduler, check_length, check_scheduler, stepped
 from ._weights import ClassWeight
 from .callback import Callback
 from .history import History
@@ -207,6 +207,7 @@ class Trainer:
         bounds = batch_bounds(len(rows), batch_size)
         if bounds[-1] == (len(rows) - 1, len(rows)):
             check_single_row(self, rows)
+        check_length(self.scheduler, epochs - (len(self.history) if before else 0), len(bounds))
 
         if before is None:
             self.history = History()

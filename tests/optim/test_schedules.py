@@ -264,6 +264,30 @@ def test_a_step_beyond_the_cycle():
     assert schedule.last_epoch == 3
 
 
+@given(length=st.integers(2, 20), begin=st.integers(1, 10), end=st.integers(1, 30), done=st.integers(0, 12))
+def test_steps_left(length, begin, end, done):
+    """As many as can be done."""
+    o = optimizer(momentum=0.5)
+    assert StepLR(o, 1).steps_left() == math.inf
+    cycle = OneCycleLR(o, 1.0, length, per_epoch=True)
+    parts = [LinearLR(o), cycle, StepLR(o, 2)][: 2 if end > 15 else 3]
+    schedule = SequentialLR(o, parts, [begin, begin + end][: len(parts) - 1])
+    for _ in range(done):
+        try:
+            schedule.step()
+        except ValueError:
+            break
+    left, count = schedule.steps_left(), 0
+    try:
+        while count < 60:
+            schedule.step()
+            count += 1
+    except ValueError:
+        assert left == count
+    else:
+        assert left == math.inf
+
+
 def test_a_last_epoch_beyond_the_cycle():
     o = optimizer(momentum=0.5)
     OneCycleLR(o, 1.0, 5)

@@ -9,7 +9,7 @@ import pytest
 from trainers import bits, data
 
 import normcore as nc
-from normcore.nn import MLP
+from normcore.nn import MLP, Module, Sequential
 from normcore.optim import SGD, Adam
 from normcore.training import Callback, DivergenceError, PooledMetric, Trainer
 
@@ -85,7 +85,7 @@ class TestWhatIsNoNumber:
     @pytest.mark.parametrize(
         ("value", "got"),
         [
-            (None, "NoneType"),
+            (None, "None"),
             ("0.5", "'0.5'"),
             (np.ones(3), "an array of shape (3,)"),
             (np.ones((1, 1)), "an array of shape (1, 1)"),
@@ -127,6 +127,28 @@ class TestWhatIsNoNumber:
         before = bits(t)
         for call in (t.fit, t.evaluate):
             with pytest.raises(TypeError, match="^the loss" + sentence):
+                call(X, y)
+        assert bits(t) == before
+
+    @pytest.mark.parametrize(
+        ("result", "error", "message"),
+        [
+            (lambda x: None, TypeError, "must be an array, got NoneType; return one from every forward(x)."),  # noqa: ARG005 - a forward
+            (lambda x: x.tolist(), TypeError, "must be an array, got list; "),
+            (lambda x: x.sum(axis=0), ValueError, "has shape (3,) for 2 rows of X; it must have a row for each."),
+            (lambda x: x.sum(), TypeError, "must be an array, got float32; "),
+        ],
+    )
+    def test_what_a_model_returns(self, result, error, message):
+        class Last(Module):
+            def forward(self, x):
+                return result(x)
+
+        X, y = data()
+        t = Trainer(Sequential(MLP([4, 8, 3], seed=0), Last()))
+        before = bits(t)
+        for call in (t.fit, t.evaluate):
+            with pytest.raises(error, match="^the model's output " + re.escape(message)):
                 call(X, y)
         assert bits(t) == before
 
