@@ -15,6 +15,7 @@ from .batchnorm import BatchNorm2d as BatchNorm2d
 from .batchnorm import BatchNorm3d as BatchNorm3d
 from .bce import BCEWithLogitsLoss as BCEWithLogitsLoss
 from .container import Sequential as Sequential
+from .cross_entropy import CrossEntropyLoss as CrossEntropyLoss
 from .dropout import Dropout as Dropout
 from .flatten import Flatten as Flatten
 from .groupnorm import GroupNorm as GroupNorm
@@ -25,7 +26,6 @@ from .instancenorm import InstanceNorm3d as InstanceNorm3d
 from .layernorm import LayerNorm as LayerNorm
 from .layernorm import RMSNorm as RMSNorm
 from .linear import Linear as Linear
-from .loss import CrossEntropyLoss as CrossEntropyLoss
 from .loss import Loss as Loss
 from .mlp import MLP as MLP
 from .module import HookHandle as HookHandle

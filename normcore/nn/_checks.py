@@ -46,6 +46,13 @@ def as_int(value: Any, name: str, owner: str) -> int:
         raise TypeError(f"{owner}: {name} must be an int, got {value!r}.") from None
 
 
+def as_bool(value: Any, name: str, owner: str = "") -> bool:
+    """`value` as True or False; 0, 1 and strings are refused, because "no" is true to Python."""
+    if value is True or value is False or isinstance(value, np.bool_):
+        return bool(value)
+    raise TypeError(f"{owner}{': ' if owner else ''}{name} must be True or False, got {shown(value)}.")
+
+
 def as_choice(value: Any, name: str, owner: str, choices: tuple[str, ...]) -> str:
     """`value` if it is one of the names in `choices`."""
     if not isinstance(value, str) or value not in choices:
@@ -129,8 +136,8 @@ def as_weights(value: Any, name: str, owner: str, ranks: tuple[int, ...] | None 
     return weight.astype(np.float64)
 
 
-def as_sample_weight(value: Any, shape: tuple[int, ...], owner: str) -> Array:
-    """`value` as a float64 weight for each row of an output of this shape."""
+def as_sample_weight(value: Any, shape: tuple[int, ...], owner: str, beside: str = "") -> Array:
+    """`value` as a float64 weight for each row of an output of this shape, or of what `beside` says."""
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{owner}: sample_weight is a masked array, whose mask would be ignored; pass its filled(0).")
     weight = np.asarray(value)
@@ -139,9 +146,14 @@ def as_sample_weight(value: Any, shape: tuple[int, ...], owner: str) -> Array:
             f"{owner}: sample_weight must be real numbers, got {weight.dtype}; convert it with astype(float)."
         )
     if weight.shape != shape[:1] or not shape:
+        if not shape:
+            todo = "leave it out, there are no rows to weight"
+        elif weight.ndim > 1 and weight.size == shape[0]:
+            todo = f"pass one weight for each row, sample_weight.reshape({shape[0]})"
+        else:
+            todo = f"pass one weight for each row, an array of shape {shape[:1]}"
         raise ValueError(
-            f"{owner}: sample_weight has shape {weight.shape}, but output has shape {shape}; "
-            "pass one weight for each row."
+            f"{owner}: sample_weight has shape {weight.shape}, but {beside or f'output has shape {shape}'}; {todo}."
         )
     # Written so that NaN is refused too.
     if not np.all((weight >= 0) & (weight < np.inf)):

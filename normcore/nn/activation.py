@@ -10,7 +10,7 @@ import numpy as np
 
 from normcore.functional import batch_norm_backward, batch_norm_forward
 
-from ._checks import Array, as_choice, as_input, as_number, check_gradient, check_gradient_like
+from ._checks import Array, as_bool, as_choice, as_input, as_number, check_gradient, check_gradient_like
 from ._norm import Activation
 
 _BRANCHES = 2048  # values: from here on passes cost more than calls
@@ -20,7 +20,7 @@ class _InPlace(Activation):
     """What the activations share that have PyTorch's `inplace`."""
 
     def __init__(self, inplace: bool = False) -> None:
-        self.inplace = bool(inplace)
+        self.inplace = as_bool(inplace, "inplace", type(self).__name__)
 
     def extra_repr(self) -> str:
         """The constructor's arguments."""
@@ -215,7 +215,7 @@ class SiLU(_KernelActivation):
     _fused_name = "silu"
 
     def __init__(self, inplace: bool = False) -> None:
-        self.inplace = bool(inplace)
+        self.inplace = as_bool(inplace, "inplace", type(self).__name__)
 
     def extra_repr(self) -> str:
         """The constructor's arguments."""

@@ -9,7 +9,17 @@ from numpy.typing import DTypeLike
 
 from normcore.functional import batch_norm_backward, batch_norm_forward
 
-from ._checks import Array, as_choice, as_float_dtype, as_input, as_number, as_size, check_fits_memory, wrong_channels
+from ._checks import (
+    Array,
+    as_bool,
+    as_choice,
+    as_float_dtype,
+    as_input,
+    as_number,
+    as_size,
+    check_fits_memory,
+    wrong_channels,
+)
 from ._norm import Context, Norm
 
 _Self = TypeVar("_Self", bound="_BatchNorm")
@@ -43,13 +53,13 @@ class _BatchNorm(Norm):
         check_fits_memory(name, num_features=self.num_features)
         self.eps = as_number(eps, "eps", name, "(0, inf)")
         self.momentum = None if momentum is None else as_number(momentum, "momentum", name, "[0, 1]")
-        self.affine = bool(affine)
-        self.track_running_stats = bool(track_running_stats)
-        self.update_stats = bool(update_stats)
+        self.affine = as_bool(affine, "affine", name)
+        self.track_running_stats = as_bool(track_running_stats, "track_running_stats", name)
+        self.update_stats = as_bool(update_stats, "update_stats", name)
         self.nonfinite = as_choice(nonfinite, "nonfinite", name, ("propagate", "raise", "skip"))
         dtype = as_float_dtype(dtype, name)
         features = self.num_features
-        self._make_parameters((features,), dtype, self.affine, bias)
+        self._make_parameters((features,), dtype, self.affine, as_bool(bias, "bias", name))
         self.running_mean: Array | None = np.zeros(features, dtype) if track_running_stats else None
         self.running_var: Array | None = np.ones(features, dtype) if track_running_stats else None
         self.num_batches_tracked: Array | None = np.zeros((), np.int64) if track_running_stats else None

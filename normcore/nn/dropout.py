@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from . import init
-from ._checks import Array, as_input, as_number, check_gradient_like
+from ._checks import Array, as_bool, as_input, as_number, check_gradient_like
 from .module import Module
 
 
@@ -34,7 +34,7 @@ class Dropout(Module):
 
     def __init__(self, p: float = 0.5, inplace: bool = False, *, rng: init.RandomState = None) -> None:
         self.p = as_number(p, "p", "Dropout", "[0, 1]")
-        self.inplace = bool(inplace)
+        self.inplace = as_bool(inplace, "inplace", "Dropout")
         self.rng = init.as_generator(rng)
 
     def forward(self, x: Array) -> Array:

@@ -7,7 +7,7 @@ from numpy.typing import DTypeLike
 
 from normcore.functional import group_norm_backward, group_norm_forward
 
-from ._checks import Array, as_float_dtype, as_input, as_number, as_size, check_fits_memory
+from ._checks import Array, as_bool, as_float_dtype, as_input, as_number, as_size, check_fits_memory
 from ._norm import Context, Norm
 
 
@@ -69,7 +69,8 @@ class GroupNorm(Norm):
                 "choose a divisor."
             )
         self.eps = as_number(eps, "eps", "GroupNorm", "(0, inf)")
-        self.affine = bool(affine)
+        self.affine = as_bool(affine, "affine", "GroupNorm")
+        bias = as_bool(bias, "bias", "GroupNorm")
         self._make_parameters((self.num_channels,), as_float_dtype(dtype, "GroupNorm"), self.affine, bias)
 
     def check(self, x: Array) -> Array:

@@ -9,7 +9,7 @@ from numpy.typing import DTypeLike
 
 from normcore.functional import instance_norm_backward, instance_norm_forward
 
-from ._checks import Array, as_float_dtype, as_input, as_number, as_size, check_fits_memory, wrong_channels
+from ._checks import Array, as_bool, as_float_dtype, as_input, as_number, as_size, check_fits_memory, wrong_channels
 from ._norm import Context, Norm
 
 
@@ -38,11 +38,11 @@ class _InstanceNorm(Norm):
         check_fits_memory(name, num_features=self.num_features)
         self.eps = as_number(eps, "eps", name, "(0, inf)")
         self.momentum = as_number(momentum, "momentum", name, "[0, 1]")
-        self.affine = bool(affine)
-        self.track_running_stats = bool(track_running_stats)
+        self.affine = as_bool(affine, "affine", name)
+        self.track_running_stats = as_bool(track_running_stats, "track_running_stats", name)
         dtype = as_float_dtype(dtype, name)
         features = self.num_features
-        self._make_parameters((features,), dtype, self.affine, bias)
+        self._make_parameters((features,), dtype, self.affine, as_bool(bias, "bias", name))
         self.running_mean: Array | None = np.zeros(features, dtype) if track_running_stats else None
         self.running_var: Array | None = np.ones(features, dtype) if track_running_stats else None
         # PyTorch has it in the state dict and never counts it up.

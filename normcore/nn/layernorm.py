@@ -11,7 +11,7 @@ from numpy.typing import DTypeLike
 
 from normcore.functional import layer_norm_backward, layer_norm_forward, rms_norm_backward, rms_norm_forward
 
-from ._checks import Array, as_float_dtype, as_input, as_number, as_size, check_fits_memory
+from ._checks import Array, as_bool, as_float_dtype, as_input, as_number, as_size, check_fits_memory
 from ._norm import Context, Norm
 
 
@@ -85,9 +85,9 @@ class LayerNorm(_TrailingNorm):
     ) -> None:
         self._set_shape(normalized_shape)
         self.eps = as_number(eps, "eps", "LayerNorm", "(0, inf)")
-        self.elementwise_affine = bool(elementwise_affine)
+        self.elementwise_affine = as_bool(elementwise_affine, "elementwise_affine", "LayerNorm")
         dtype = as_float_dtype(dtype, "LayerNorm")
-        self._make_parameters(self.normalized_shape, dtype, self.elementwise_affine, bias)
+        self._make_parameters(self.normalized_shape, dtype, self.elementwise_affine, as_bool(bias, "bias", "LayerNorm"))
 
     def run(self, x: Array, activation: str | None) -> tuple[Array, Context]:
         """Normalise x, which is checked."""
@@ -144,7 +144,7 @@ class RMSNorm(_TrailingNorm):
     ) -> None:
         self._set_shape(normalized_shape)
         self.eps = None if eps is None else as_number(eps, "eps", "RMSNorm", "(0, inf)")
-        self.elementwise_affine = bool(elementwise_affine)
+        self.elementwise_affine = as_bool(elementwise_affine, "elementwise_affine", "RMSNorm")
         dtype = as_float_dtype(dtype, "RMSNorm")
         self._make_parameters(self.normalized_shape, dtype, self.elementwise_affine, bias=False)
 

@@ -8,7 +8,7 @@ from numpy.typing import DTypeLike
 from normcore._threads import get_num_threads
 
 from . import init
-from ._checks import Array, as_float_dtype, as_input, as_size, check_fits_memory, check_gradient_like
+from ._checks import Array, as_bool, as_float_dtype, as_input, as_size, check_fits_memory, check_gradient_like
 from .module import Module, Parameter
 
 try:
@@ -64,6 +64,7 @@ class Linear(Module):
         self.out_features = as_size(out_features, "out_features", "Linear")
         check_fits_memory("Linear", in_features=self.in_features, out_features=self.out_features)
         dtype = as_float_dtype(dtype, "Linear")
+        bias = as_bool(bias, "bias", "Linear")
         rng = init.as_generator(rng)
         bound = init.linear_bound(self.in_features)
         # Fortran's order: its transpose, which both products with x need, then is a plain matrix, and BLAS is up to

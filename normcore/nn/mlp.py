@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from . import init
-from ._checks import as_number, as_size
+from ._checks import as_bool, as_number, as_size
 from .activation import GELU, LeakyReLU, ReLU, Sigmoid, SiLU, Tanh
 from .batchnorm import BatchNorm1d
 from .container import Sequential
@@ -116,6 +116,8 @@ class MLP(Sequential):
                 f"MLP: activation must be one of {', '.join(map(repr, _ACTIVATIONS))}, got {activation!r}."
             )
         dropout = as_number(dropout, "dropout", "MLP", "[0, 1]")
+
+        bias = as_bool(bias, "bias", "MLP")
 
         rng = init.as_generator(seed, "seed")
         # All starting values first: dropout does not change them.

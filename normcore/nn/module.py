@@ -7,7 +7,7 @@ from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
 
-from ._checks import Array, as_input, as_state
+from ._checks import Array, as_bool, as_input, as_state
 
 _Self = TypeVar("_Self", bound="Module")
 
@@ -224,8 +224,9 @@ class Module:
 
     def train(self: _Self, mode: bool = True) -> _Self:
         """Put this module and all below it into training mode (`mode=False`: evaluation mode) and return it."""
+        mode = as_bool(mode, "mode", f"{type(self).__name__}.train")
         for module in self.modules():
-            module.training = bool(mode)
+            module.training = mode
         return self
 
     def eval(self: _Self) -> _Self:
@@ -287,6 +288,7 @@ class Module:
         owner = type(self).__name__
         if not isinstance(state_dict, Mapping):
             raise TypeError(f"{owner}.load_state_dict: state_dict must be a mapping, got {type(state_dict).__name__}.")
+        strict = as_bool(strict, "strict", f"{owner}.load_state_dict")
         own = dict(self._named_state())
         missing = [name for name in own if name not in state_dict]
         unexpected = [str(name) for name in state_dict if name not in own]

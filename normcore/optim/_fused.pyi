@@ -15,6 +15,8 @@ def adam(
     beta2: float,
     eps: float,
     weight_decay: float,
+    amsgrad: bool,
+    maximize: bool,
     decoupled: bool,
     threads: Callable[[int], int],
 ) -> list[Parameter]: ...
@@ -26,6 +28,7 @@ def sgd(
     dampening: float,
     weight_decay: float,
     nesterov: bool,
+    maximize: bool,
     threads: Callable[[int], int],
 ) -> list[Parameter]: ...
 def squares(array: NDArray[Any]) -> float | None: ...

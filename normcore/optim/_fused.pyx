@@ -34,15 +34,16 @@ cdef extern from "loops/steps.h":
         const void* grad
         void* first
         void* second
+        void* third
         Py_ssize_t n
         double size
         double scale
         int fresh
     ctypedef struct AdamOptions:
-        double rate1, beta2, rate2, eps, decay
+        double rate1, beta2, rate2, eps, decay, sign
         int decays, decoupled
     ctypedef struct SgdOptions:
-        double lr, momentum, rate, decay
+        double lr, momentum, rate, decay, sign
         int decays, nesterov
     ctypedef void (*Step)(const Part*, const void*) noexcept nogil
     ctypedef struct Steps:
@@ -91,13 +92,14 @@ cdef class Parts:
         free(self.parts[1])
 
     cdef int add(
-        self, cnp.ndarray data, cnp.ndarray grad, object first, object second, double size, double scale, bint fresh
+        self, cnp.ndarray data, cnp.ndarray grad, object first, object second, object third, double size,
+        double scale, bint fresh
     ) except -1:
         cdef int kind = cnp.PyArray_TYPE(data) == cnp.NPY_FLOAT64
         cdef Py_ssize_t itemsize = cnp.PyArray_ITEMSIZE(data), n = cnp.PyArray_SIZE(data), start = 0, room
         cdef Part* part
         cdef Part* more
-        self.held.append((data, grad, first, second))
+        self.held.append((data, grad, first, second, third))
         self.nbytes += n * itemsize * 4
         while start < n:
             if self.count[kind] == self.room[kind]:
@@ -111,6 +113,7 @@ cdef class Parts:
             part.grad = cnp.PyArray_BYTES(grad) + start * itemsize
             part.first = NULL if first is None else cnp.PyArray_BYTES(<cnp.ndarray>first) + start * itemsize
             part.second = NULL if second is None else cnp.PyArray_BYTES(<cnp.ndarray>second) + start * itemsize
+            part.third = NULL if third is None else cnp.PyArray_BYTES(<cnp.ndarray>third) + start * itemsize
             part.n = min(n - start, <Py_ssize_t>PIECE)
             part.size, part.scale, part.fresh = size, scale, fresh
             self.count[kind] += 1
@@ -191,8 +194,8 @@ def misfit(list params):
 
 
 def adam(
-    list params, dict states, double lr, double beta1, double beta2, double eps, double weight_decay, bint decoupled,
-    threads
+    list params, dict states, double lr, double beta1, double beta2, double eps, double weight_decay, bint amsgrad,
+    bint maximize, bint decoupled, threads
 ):
     """Step all that have a gradient; return the parameters that are left for NumPy."""
     cdef AdamOptions options
@@ -209,23 +212,27 @@ def adam(
             continue
         state = states.get(param)
         order = order_to_step(data, grad)
+        top = state.get("max_exp_avg_sq") if amsgrad and state else None
         if order == 0 or (
             state and not (
                 beside(state["exp_avg"], data, order, True) and beside(state["exp_avg_sq"], data, order, True))
-        ):
+        ) or (top is not None and not beside(top, data, order, True)):
             rest.append(param)
             continue
         if not state:
             state = {"step": 0, "exp_avg": np.zeros_like(data), "exp_avg_sq": np.zeros_like(data)}
             states[param] = state
+        if amsgrad and top is None:
+            top = state["max_exp_avg_sq"] = np.zeros_like(data)
         t = state["step"] + 1
         state["step"] = t
         if t != known:
             known = t
             size = lr / (1.0 - pow(beta1, <double>t))
             scale = 1.0 / sqrt(1.0 - pow(beta2, <double>t))
-        parts.add(data, grad, state["exp_avg"], state["exp_avg_sq"], size, scale, False)
+        parts.add(data, grad, state["exp_avg"], state["exp_avg_sq"], top, size, scale, False)
     options.rate1, options.beta2, options.rate2, options.eps = 1.0 - beta1, beta2, 1.0 - beta2, eps
+    options.sign = -1.0 if maximize else 1.0
     options.decays, options.decoupled = weight_decay != 0.0, decoupled
     options.decay = 1.0 - lr * weight_decay if decoupled else weight_decay
     run(parts, steps[0].adam, steps[1].adam, &options, threads(parts.nbytes))
@@ -236,7 +243,8 @@ def adam(
 
 
 def sgd(
-    list params, dict states, double lr, double momentum, double dampening, double weight_decay, bint nesterov, threads
+    list params, dict states, double lr, double momentum, double dampening, double weight_decay, bint nesterov,
+    bint maximize, threads
 ):
     """Step all that have a gradient; return the parameters that are left for NumPy."""
     cdef SgdOptions options
@@ -263,7 +271,8 @@ def sgd(
         if fresh:
             buf = np.empty_like(data)
             states.setdefault(param, {})["momentum_buffer"] = buf
-        parts.add(data, grad, buf, None, 0.0, 0.0, fresh)
+        parts.add(data, grad, buf, None, None, 0.0, 0.0, fresh)
+    options.sign = -1.0 if maximize else 1.0
     options.lr, options.momentum, options.rate = lr, momentum, 1.0 - dampening
     options.decay, options.decays, options.nesterov = weight_decay, weight_decay != 0.0, nesterov
     run(parts, steps[0].sgd, steps[1].sgd, &options, threads(parts.nbytes))

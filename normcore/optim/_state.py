@@ -22,6 +22,8 @@ class Kind(NamedTuple):
     states: tuple[str, ...]
     never_negative: tuple[str, ...]
     constants: Mapping[str, Any]  # PyTorch's names for what this optimiser always or never does
+    off_by_default: tuple[str, ...]  # options that a state dict of an earlier version may lack
+    optional_states: tuple[str, ...]
 
 
 def working_dtype(param: Parameter) -> np.dtype[Any]:
@@ -90,10 +92,11 @@ def unpacked(
 
 def _options(owner: str, group: Group, kind: Kind, kept: Sequence[str]) -> Group:
     for name in ("amsgrad", "maximize", "decoupled_weight_decay"):
-        if name in group and bool(group[name]) != kind.constants.get(name, False):
+        if name in group and name not in kind.options and bool(group[name]) != kind.constants.get(name, False):
             what = f"uses {name}, which is not supported" if group[name] else f"has {name}=False"
             raise ValueError(f"{owner}: state_dict {what}; pass one of {kind.name}.")
     names = ("lr", *kind.options)
+    group = {**dict.fromkeys(kind.off_by_default, False), **group}
     missing = [name for name in names if name not in group]
     if missing:
         raise ValueError(f"{owner}: state_dict has no {missing[0]}; pass one of {kind.name}.")
@@ -120,7 +123,7 @@ def _entry(owner: str, i: int, param: Parameter, entry: State, kind: Kind) -> St
         # In the memory order of the parameter: the compiled loops walk through both side by side.
         loaded[name] = like(param, new.dtype)
         loaded[name][...] = new
-    absent = [name for name in kind.states if name not in loaded]
+    absent = [name for name in kind.states if name not in loaded and name not in kind.optional_states]
     if loaded and absent:
         raise ValueError(f"{owner}: state of parameter {i} has no {absent[0]}; pass the state of {kind.name}.")
     return loaded

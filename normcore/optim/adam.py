@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from normcore.nn import Parameter
-from normcore.nn._checks import Array, as_number
+from normcore.nn._checks import Array, as_bool, as_number
 
 from . import _compiled
 from ._state import Group, State
@@ -30,14 +30,22 @@ class Adam(Optimizer):
         Added to the root of the second average, outside the root.
     weight_decay : float
         Adds `weight_decay * p` to the gradient (an L2 penalty; `AdamW` has the other decay).
+    amsgrad : bool
+        Divide by the root of the largest v so far instead of v (Reddi et al., 2018). Switched on later, it begins with
+        the v of then.
+    maximize : bool
+        Climb instead: step along the gradient. Weight decay still shrinks.
 
     Notes
     -----
-    With g the gradient (plus weight decay) of parameter p in its step t = 1, 2, ...::
+    With g the gradient (its negative for `maximize`; plus weight decay) of parameter p in its step t = 1, 2, ...::
 
         m = m + (1 - beta1) * (g - m)
         v = beta2 * v + (1 - beta2) * g**2
         p = p - lr / (1 - beta1**t) * m / (sqrt(v) / sqrt(1 - beta2**t) + eps)
+
+    With `amsgrad` the last line has `max_v = max(max_v, v)` in the place of v, as in PyTorch: the largest v, before
+    its correction by `1 - beta2**t`.
 
     For a float16 parameter m, v and the step are float32.
 
@@ -49,14 +57,18 @@ class Adam(Optimizer):
         If an argument is of the wrong kind.
     """
 
-    option_names = ("betas", "eps", "weight_decay")
-    state_names = ("step", "exp_avg", "exp_avg_sq")
-    _never_negative = ("exp_avg_sq",)
+    option_names = ("betas", "eps", "weight_decay", "amsgrad", "maximize")
+    _off_by_default = ("amsgrad", "maximize")
+    state_names = ("step", "exp_avg", "exp_avg_sq", "max_exp_avg_sq")
+    _optional_states = ("max_exp_avg_sq",)
+    _never_negative = ("exp_avg_sq", "max_exp_avg_sq")
     _decoupled = False  # whether the decay shrinks the parameter itself, as AdamW's
 
     betas: tuple[float, float]
     eps: float
     weight_decay: float
+    amsgrad: bool
+    maximize: bool
 
     def __init__(
         self,
@@ -65,6 +77,9 @@ class Adam(Optimizer):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.0,
+        amsgrad: bool = False,
+        *,
+        maximize: bool = False,
     ) -> None:
         name = type(self).__name__
         try:
@@ -74,6 +89,8 @@ class Adam(Optimizer):
         self.betas = (as_number(beta1, "betas[0]", name, "[0, 1)"), as_number(beta2, "betas[1]", name, "[0, 1)"))
         self.eps = as_number(eps, "eps", name, "[0, inf)")
         self.weight_decay = as_number(weight_decay, "weight_decay", name, "[0, inf)")
+        self.amsgrad = as_bool(amsgrad, "amsgrad", name)
+        self.maximize = as_bool(maximize, "maximize", name)
         super().__init__(params, lr)
 
     def _step_together(self, group: Group) -> Iterable[Parameter]:
@@ -82,7 +99,7 @@ class Adam(Optimizer):
             return super()._step_together(group)
         rest: list[Parameter] = fused.adam(
             group["params"], self.state, group["lr"], *group["betas"], group["eps"], group["weight_decay"],
-            self._decoupled, _compiled.threads,
+            group["amsgrad"], group["maximize"], self._decoupled, _compiled.threads,
         )  # fmt: skip
         return rest
 
@@ -92,12 +109,13 @@ class Adam(Optimizer):
         beta1, beta2 = self.betas
         m, v = state["exp_avg"], state["exp_avg_sq"]
         state["step"] = t = state["step"] + 1
+        if self.maximize:
+            grad = np.negative(grad, out=b)
         if self.weight_decay and self._decoupled:
             data *= 1 - self.lr * self.weight_decay
         elif self.weight_decay:
-            np.multiply(data, self.weight_decay, out=b)
-            b += grad
-            grad = b
+            np.multiply(data, self.weight_decay, out=a)
+            grad = np.add(a, grad, out=b)
 
         np.subtract(grad, m, out=a)
         a *= 1 - beta1
@@ -108,6 +126,10 @@ class Adam(Optimizer):
         v *= beta2
         v += a
 
+        if self.amsgrad:
+            if "max_exp_avg_sq" not in state:
+                state["max_exp_avg_sq"] = np.zeros_like(data)
+            v = np.maximum(state["max_exp_avg_sq"], v, out=state["max_exp_avg_sq"])
         np.sqrt(v, out=a)
         # Not a division, which is slow, and by a number that is the same for all values.
         a *= 1 / math.sqrt(1 - beta2**t)
@@ -133,6 +155,8 @@ class AdamW(Adam):
         Added to the root of the second average, outside the root.
     weight_decay : float
         The parameter is multiplied by `1 - lr * weight_decay` before Adam's step, which does not see the decay.
+    amsgrad, maximize : bool
+        As Adam's.
 
     Raises
     ------
@@ -152,5 +176,8 @@ class AdamW(Adam):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 1e-2,
+        amsgrad: bool = False,
+        *,
+        maximize: bool = False,
     ) -> None:
-        super().__init__(params, lr, betas, eps, weight_decay)
+        super().__init__(params, lr, betas, eps, weight_decay, amsgrad, maximize=maximize)

@@ -9,7 +9,7 @@ from numbers import Real
 import numpy as np
 
 from normcore.nn import Module, Parameter
-from normcore.nn._checks import Array, as_number
+from normcore.nn._checks import Array, as_bool, as_number
 
 from . import _compiled
 
@@ -68,6 +68,7 @@ def clip_grad_norm_(
     max_norm = as_number(max_norm, "max_norm", "clip_grad_norm_", "[0, inf)")
     if not isinstance(norm_type, Real) or not float(norm_type) > 0:
         raise ValueError(f"clip_grad_norm_: norm_type must be above 0, or inf, got {norm_type!r}.")
+    error_if_nonfinite = as_bool(error_if_nonfinite, "error_if_nonfinite", "clip_grad_norm_")
     grads = [param.grad for param in params if param.grad is not None and param.grad.size]
     with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is told by the result
         total = _norm(grads, float(norm_type))

@@ -6,10 +6,10 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from normcore.nn._checks import as_number, as_size, shown
+from normcore.nn._checks import as_bool, as_number, as_size, shown
 
 from .optimizer import Optimizer
-from .schedule import Schedule
+from .schedule import Schedule, as_last_epoch
 
 
 class OneCycleLR(Schedule):
@@ -40,6 +40,9 @@ class OneCycleLR(Schedule):
         It ends at its start divided by this; above 0.
     three_phase : bool
         Whether it goes down to its start as fast as it came up, and then on to its end.
+    last_epoch : int
+        As PyTorch's: -1 to begin, or the last step of a training that is gone on with. The range of the cycle is then
+        what the optimiser's groups hold.
     per_epoch : bool
         Whether `Trainer.fit` steps it after every epoch, or after every step of the optimiser.
 
@@ -68,6 +71,7 @@ class OneCycleLR(Schedule):
         div_factor: float = 25.0,
         final_div_factor: float = 1e4,
         three_phase: bool = False,
+        last_epoch: int = -1,
         *,
         per_epoch: bool = False,
     ) -> None:
@@ -84,7 +88,7 @@ class OneCycleLR(Schedule):
         if anneal_strategy not in ("cos", "linear"):
             raise ValueError(f"{name}: anneal_strategy must be 'cos' or 'linear', got {anneal_strategy!r}.")
         self._anneal_func_type = anneal_strategy
-        self.cycle_momentum = bool(cycle_momentum)
+        self.cycle_momentum = as_bool(cycle_momentum, "cycle_momentum", name)
         self.use_beta1 = "betas" in optimizer.option_names
         if self.cycle_momentum and not self.use_beta1 and "momentum" not in optimizer.option_names:
             raise TypeError(
@@ -97,25 +101,30 @@ class OneCycleLR(Schedule):
         high = _each(max_momentum, "max_momentum", groups, "[0, 1)")
         low = _each(base_momentum, "base_momentum", groups, "[0, 1)")
 
-        self._schedule_phases = _phases(self.total_steps, pct_start, bool(three_phase))
-        for i, group in enumerate(optimizer.param_groups):
+        self._schedule_phases = _phases(self.total_steps, pct_start, as_bool(three_phase, "three_phase", name))
+        per_epoch = as_bool(per_epoch, "per_epoch", name)
+        kept = ("initial_lr", "max_lr", "min_lr", *(("max_momentum", "base_momentum") if self.cycle_momentum else ()))
+        last_epoch = as_last_epoch(last_epoch, optimizer, kept, name)
+        if last_epoch >= self.total_steps:
+            raise ValueError(f"{name}: last_epoch={last_epoch} is beyond total_steps={self.total_steps}.")
+        for i, group in enumerate(optimizer.param_groups if last_epoch == -1 else ()):
             start = top[i] / div_factor
             group.update(initial_lr=start, max_lr=top[i], min_lr=start / final)
             if self.cycle_momentum:
                 group.update(max_momentum=high[i], base_momentum=low[i])
-        super().__init__(optimizer, per_epoch=per_epoch)
+        super().__init__(optimizer, last_epoch, per_epoch=per_epoch)
 
-    def step(self) -> None:
-        """Go one step further. The cycle has `total_steps` of them, and as in PyTorch there may be one more."""
-        if self.last_epoch >= self.total_steps:
-            raise ValueError(
-                f"OneCycleLR: step {self.last_epoch + 1} is beyond total_steps={self.total_steps}; "
-                "make the cycle as long as the training."
-            )
-        super().step()
+    def steps_left(self) -> float:
+        """Return how many more times `step()` can be called: as in PyTorch, once more than the cycle has steps."""
+        return self.total_steps - self.last_epoch
 
     def _apply(self) -> None:
         step = self.last_epoch
+        if step > self.total_steps:  # as in PyTorch there may be one more step than the cycle has
+            raise ValueError(
+                f"OneCycleLR: step {step} is beyond total_steps={self.total_steps}; "
+                "make the cycle as long as the training."
+            )
         start = 0.0
         for phase in self._schedule_phases:
             end = phase["end_step"]

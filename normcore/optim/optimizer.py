@@ -78,6 +78,8 @@ class Optimizer:
     # shape, and "step", an int.
     option_names: ClassVar[tuple[str, ...]] = ()
     state_names: ClassVar[tuple[str, ...]] = ()
+    _off_by_default: ClassVar[tuple[str, ...]] = ()  # options that `repr` shows only when they are on
+    _optional_states: ClassVar[tuple[str, ...]] = ()  # kept only with some option
     _never_negative: ClassVar[tuple[str, ...]] = ()  # of the state
     _constants: ClassVar[Mapping[str, Any]] = {}  # in PyTorch's state dict, but no option here
 
@@ -205,10 +207,16 @@ class Optimizer:
         ValueError
             If it belongs to other parameters or another optimiser. Nothing has been changed then.
         """
-        kind = Kind(type(self).__name__, self.option_names, self.state_names, self._never_negative, self._constants)
+        kind = Kind(
+            type(self).__name__, self.option_names, self.state_names, self._never_negative, self._constants,
+            self._off_by_default, self._optional_states,
+        )  # fmt: skip
         options, state = unpacked(state_dict, self.param_groups, kind, _KEPT)
         for group, own in zip(options, self.param_groups, strict=True):
-            self._check_options({**group, "params": own["params"]})
+            try:
+                self._check_options({**group, "params": own["params"]})
+            except TypeError as error:  # no less a wrong state dict
+                raise ValueError(str(error)) from None
         for group, own in zip(options, self.param_groups, strict=True):
             own.update(group)
         self.state = state
@@ -252,6 +260,8 @@ class Optimizer:
         shown = []
         for name in ("lr", *self.option_names):
             values = [group[name] for group in groups]
+            if name in self._off_by_default and not any(values):
+                continue
             shown.append(f"{name}={values[0] if all(value == values[0] for value in values) else values!r}")
         count = f"{len(self.params)} parameters" + (f" in {len(groups)} groups" if len(groups) > 1 else "")
         return f"{type(self).__name__}({count}, {', '.join(shown)})"

@@ -7,7 +7,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
-from normcore.nn._checks import as_number, as_size, shown
+from normcore.nn._checks import as_bool, as_int, as_number, as_size, shown
 
 from .optimizer import Optimizer
 
@@ -22,13 +22,17 @@ class Schedule:
     ----------
     optimizer : Optimizer
         Whose groups' "lr" are set. Their "initial_lr" is the learning rate when the first schedule was made.
+    last_epoch : int
+        -1 to begin. Otherwise the last step (counted from 0) of a training that is gone on with: the schedule is then
+        at the step after it, and the optimiser must have the "initial_lr" of the first schedule, which its state dict
+        keeps. `load_state_dict` does the same without counting.
     per_epoch : bool
         Whether `Trainer.fit` calls `step()` after every epoch, or after every step of the optimiser.
 
     Attributes
     ----------
     last_epoch : int
-        How many times `step()` was called.
+        The step that the learning rates are those of: how many times `step()` was called.
     base_lrs : list of float
         The starting learning rate of each group.
 
@@ -46,17 +50,18 @@ class Schedule:
     # What the state dict holds besides the counters, under PyTorch's names.
     state_names: ClassVar[tuple[str, ...]] = ()
 
-    def __init__(self, optimizer: Optimizer, *, per_epoch: bool = True) -> None:
+    def __init__(self, optimizer: Optimizer, last_epoch: int = -1, *, per_epoch: bool = True) -> None:
         if not isinstance(optimizer, Optimizer):
             raise TypeError(
                 f"{type(self).__name__}: optimizer must be an optimizer object, got {type(optimizer).__name__}."
             )
         self.optimizer = optimizer
-        self.per_epoch = bool(per_epoch)
+        self.per_epoch = as_bool(per_epoch, "per_epoch", type(self).__name__)
+        last_epoch = as_last_epoch(last_epoch, optimizer, ("initial_lr",), type(self).__name__)
         for group in optimizer.param_groups:
             group.setdefault("initial_lr", group["lr"])
         self.base_lrs: list[float] = [group["initial_lr"] for group in optimizer.param_groups]
-        self.last_epoch = 0
+        self.last_epoch = last_epoch + 1
         self._apply()
 
     def factor(self, step: int) -> float:
@@ -70,7 +75,15 @@ class Schedule:
     def step(self) -> None:
         """Go one step further, after the optimiser's step or the epoch."""
         self.last_epoch += 1
-        self._apply()
+        try:
+            self._apply()
+        except BaseException:
+            self.last_epoch -= 1
+            raise
+
+    def steps_left(self) -> float:
+        """Return how many more times `step()` can be called: inf, but for a schedule that ends, such as a cycle."""
+        return math.inf
 
     def get_last_lr(self) -> list[float]:
         """Return the learning rate of each group, as this schedule has set it last."""
@@ -152,6 +165,8 @@ class StepLR(Schedule):
         Number of epochs (or steps) between two drops.
     gamma : float
         Factor of a drop; at least 0.
+    last_epoch : int
+        As PyTorch's: -1 to begin, or the last step of a training that is gone on with.
     per_epoch : bool
         Whether `Trainer.fit` steps it after every epoch, or after every step of the optimiser.
 
@@ -170,10 +185,12 @@ class StepLR(Schedule):
 
     state_names = ("step_size", "gamma")
 
-    def __init__(self, optimizer: Optimizer, step_size: int, gamma: float = 0.1, *, per_epoch: bool = True) -> None:
+    def __init__(
+        self, optimizer: Optimizer, step_size: int, gamma: float = 0.1, last_epoch: int = -1, *, per_epoch: bool = True
+    ) -> None:
         self.step_size = as_size(step_size, "step_size", "StepLR")
         self.gamma = as_number(gamma, "gamma", "StepLR", "[0, inf)")
-        super().__init__(optimizer, per_epoch=per_epoch)
+        super().__init__(optimizer, last_epoch, per_epoch=per_epoch)
 
     def factor(self, step: int) -> float:
         """Return `gamma ** (step // step_size)`."""
@@ -191,6 +208,8 @@ class MultiStepLR(Schedule):
         Epochs (or steps) at which the learning rate drops; one that is given twice counts twice.
     gamma : float
         Factor of a drop; at least 0.
+    last_epoch : int
+        As PyTorch's: -1 to begin, or the last step of a training that is gone on with.
     per_epoch : bool
         Whether `Trainer.fit` steps it after every epoch, or after every step of the optimiser.
     """
@@ -198,11 +217,17 @@ class MultiStepLR(Schedule):
     state_names = ("milestones", "gamma")
 
     def __init__(
-        self, optimizer: Optimizer, milestones: Iterable[int], gamma: float = 0.1, *, per_epoch: bool = True
+        self,
+        optimizer: Optimizer,
+        milestones: Iterable[int],
+        gamma: float = 0.1,
+        last_epoch: int = -1,
+        *,
+        per_epoch: bool = True,
     ) -> None:
         self.milestones = as_milestones(milestones, "MultiStepLR")
         self.gamma = as_number(gamma, "gamma", "MultiStepLR", "[0, inf)")
-        super().__init__(optimizer, per_epoch=per_epoch)
+        super().__init__(optimizer, last_epoch, per_epoch=per_epoch)
 
     def factor(self, step: int) -> float:
         """Return gamma to the number of milestones up to `step`."""
@@ -229,15 +254,17 @@ class ExponentialLR(Schedule):
         Whose learning rates are set.
     gamma : float
         Factor of each epoch (or step); at least 0.
+    last_epoch : int
+        As PyTorch's: -1 to begin, or the last step of a training that is gone on with.
     per_epoch : bool
         Whether `Trainer.fit` steps it after every epoch, or after every step of the optimiser.
     """
 
     state_names = ("gamma",)
 
-    def __init__(self, optimizer: Optimizer, gamma: float, *, per_epoch: bool = True) -> None:
+    def __init__(self, optimizer: Optimizer, gamma: float, last_epoch: int = -1, *, per_epoch: bool = True) -> None:
         self.gamma = as_number(gamma, "gamma", "ExponentialLR", "[0, inf)")
-        super().__init__(optimizer, per_epoch=per_epoch)
+        super().__init__(optimizer, last_epoch, per_epoch=per_epoch)
 
     def factor(self, step: int) -> float:
         """Return `gamma ** step`."""
@@ -255,6 +282,8 @@ class LinearLR(Schedule):
         Factor of the learning rate at first, in (0, 1], and after `total_iters` steps, in [0, 1].
     total_iters : int
         Number of epochs (or steps) until `end_factor` is reached.
+    last_epoch : int
+        As PyTorch's: -1 to begin, or the last step of a training that is gone on with.
     per_epoch : bool
         Whether `Trainer.fit` steps it after every epoch, or after every step of the optimiser.
     """
@@ -267,13 +296,14 @@ class LinearLR(Schedule):
         start_factor: float = 1.0 / 3,
         end_factor: float = 1.0,
         total_iters: int = 5,
+        last_epoch: int = -1,
         *,
         per_epoch: bool = True,
     ) -> None:
         self.start_factor = as_number(start_factor, "start_factor", "LinearLR", "(0, 1]")
         self.end_factor = as_number(end_factor, "end_factor", "LinearLR", "[0, 1]")
         self.total_iters = as_size(total_iters, "total_iters", "LinearLR")
-        super().__init__(optimizer, per_epoch=per_epoch)
+        super().__init__(optimizer, last_epoch, per_epoch=per_epoch)
 
     def factor(self, step: int) -> float:
         """Return the point between the factors."""
@@ -292,6 +322,8 @@ class CosineAnnealingLR(Schedule):
         Number of epochs (or steps) until `eta_min` is reached. Beyond it the learning rate rises again.
     eta_min : float
         The smallest learning rate; at least 0.
+    last_epoch : int
+        As PyTorch's: -1 to begin, or the last step of a training that is gone on with.
     per_epoch : bool
         Whether `Trainer.fit` steps it after every epoch, or after every step of the optimiser.
 
@@ -302,14 +334,31 @@ class CosineAnnealingLR(Schedule):
 
     state_names = ("T_max", "eta_min")
 
-    def __init__(self, optimizer: Optimizer, T_max: int, eta_min: float = 0.0, *, per_epoch: bool = True) -> None:
+    def __init__(
+        self, optimizer: Optimizer, T_max: int, eta_min: float = 0.0, last_epoch: int = -1, *, per_epoch: bool = True
+    ) -> None:
         self.T_max = as_size(T_max, "T_max", "CosineAnnealingLR")
         self.eta_min = as_number(eta_min, "eta_min", "CosineAnnealingLR", "[0, inf)")
-        super().__init__(optimizer, per_epoch=per_epoch)
+        super().__init__(optimizer, last_epoch, per_epoch=per_epoch)
 
     def rate(self, step: int, base_lr: float) -> float:
         """Return the point on the cosine."""
         return self.eta_min + (base_lr - self.eta_min) * (1 + math.cos(math.pi * step / self.T_max)) / 2
+
+
+def as_last_epoch(value: Any, optimizer: Optimizer, needed: Iterable[str], owner: str) -> int:
+    """`last_epoch` as an int from -1 on; to go on, every group must have what the first schedule left there."""
+    last_epoch = as_int(value, "last_epoch", owner)
+    if last_epoch < -1:
+        raise ValueError(f"{owner}: last_epoch must be -1 to begin, or the last step that was done, got {last_epoch}.")
+    for i, group in enumerate(optimizer.param_groups if last_epoch >= 0 else ()):
+        for name in needed:
+            if name not in group:
+                raise ValueError(
+                    f"{owner}: last_epoch={last_epoch} goes on with a schedule, but group {i} of the optimizer has no "
+                    f"{name!r}; load the optimizer's state dict first, or leave last_epoch out."
+                )
+    return last_epoch
 
 
 def as_milestones(milestones: Any, owner: str) -> list[int]:

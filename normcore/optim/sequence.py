@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -21,6 +22,9 @@ class SequentialLR(Schedule):
         All of them per epoch, or all of them per step: so is the sequence then.
     milestones : sequence of int
         At which epoch (or step) the second, third, ... schedule begins, from its own beginning.
+    last_epoch : int
+        -1 to begin, or the last step of a training that is gone on with, counted through all schedules; they are made
+        without one.
 
     Examples
     --------
@@ -37,7 +41,9 @@ class SequentialLR(Schedule):
     [0.25, 0.5, 0.75, 1.0, 0.5, 0.0]
     """
 
-    def __init__(self, optimizer: Optimizer, schedulers: Sequence[Schedule], milestones: Sequence[int]) -> None:
+    def __init__(
+        self, optimizer: Optimizer, schedulers: Sequence[Schedule], milestones: Sequence[int], last_epoch: int = -1
+    ) -> None:
         schedulers = list(schedulers)
         for scheduler in schedulers:
             if not isinstance(scheduler, Schedule) or isinstance(scheduler, SequentialLR):
@@ -47,7 +53,11 @@ class SequentialLR(Schedule):
                     f"SequentialLR: {type(scheduler).__name__} belongs to another optimizer; make all for the same one."
                 )
         if len({scheduler.per_epoch for scheduler in schedulers}) != 1:
-            raise ValueError("SequentialLR: schedulers must all have the same per_epoch, and be at least one.")
+            got = ", ".join(f"{type(scheduler).__name__}(per_epoch={scheduler.per_epoch})" for scheduler in schedulers)
+            raise ValueError(
+                "SequentialLR: schedulers must all have the same per_epoch, and be at least one, got "
+                f"{got or 'none'}; pass the same per_epoch to each of them."
+            )
         self._milestones = as_milestones(milestones, "SequentialLR")
         if len(self._milestones) != len(schedulers) - 1:
             raise ValueError(
@@ -55,7 +65,16 @@ class SequentialLR(Schedule):
                 f"{len(schedulers)}."
             )
         self._schedulers = schedulers
-        super().__init__(optimizer, per_epoch=schedulers[0].per_epoch)
+        super().__init__(optimizer, last_epoch, per_epoch=schedulers[0].per_epoch)
+
+    def steps_left(self) -> float:
+        """Return how many more times `step()` can be called: until a schedule ends before the next one begins."""
+        begins = [0, *self._milestones, math.inf]
+        for part, begin, end in zip(self._schedulers, begins, begins[1:], strict=False):
+            last = begin + part.steps_left() + part.last_epoch
+            if end > self.last_epoch and last < end - 1:
+                return last - self.last_epoch
+        return math.inf
 
     def _apply(self) -> None:
         which = bisect_right(self._milestones, self.last_epoch)

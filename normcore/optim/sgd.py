@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from normcore.nn import Parameter
-from normcore.nn._checks import Array, as_number
+from normcore.nn._checks import Array, as_bool, as_number
 
 from . import _compiled
 from ._state import Group, State
@@ -31,10 +31,12 @@ class SGD(Optimizer):
         Adds `weight_decay * p` to the gradient.
     nesterov : bool
         Nesterov momentum. Needs momentum, and no dampening.
+    maximize : bool
+        Climb instead: step along the gradient. Weight decay still shrinks.
 
     Notes
     -----
-    With g the gradient (plus weight decay) of parameter p::
+    With g the gradient (its negative for `maximize`; plus weight decay) of parameter p::
 
         buf = g                                      first step with momentum
         buf = momentum * buf + (1 - dampening) * g   later steps
@@ -51,13 +53,15 @@ class SGD(Optimizer):
         If an argument is of the wrong kind.
     """
 
-    option_names = ("momentum", "dampening", "weight_decay", "nesterov")
+    option_names = ("momentum", "dampening", "weight_decay", "nesterov", "maximize")
+    _off_by_default = ("maximize",)
     state_names = ("momentum_buffer",)
 
     momentum: float
     dampening: float
     weight_decay: float
     nesterov: bool
+    maximize: bool
 
     def __init__(
         self,
@@ -67,11 +71,14 @@ class SGD(Optimizer):
         dampening: float = 0.0,
         weight_decay: float = 0.0,
         nesterov: bool = False,
+        *,
+        maximize: bool = False,
     ) -> None:
         self.momentum = as_number(momentum, "momentum", "SGD", "[0, inf)")
         self.dampening = as_number(dampening, "dampening", "SGD", "(-inf, inf)")
         self.weight_decay = as_number(weight_decay, "weight_decay", "SGD", "[0, inf)")
-        self.nesterov = bool(nesterov)
+        self.nesterov = as_bool(nesterov, "nesterov", "SGD")
+        self.maximize = as_bool(maximize, "maximize", "SGD")
         if self.nesterov and (self.momentum == 0 or self.dampening != 0):
             raise ValueError(
                 "SGD: nesterov needs momentum above 0 and dampening 0, "
@@ -85,7 +92,7 @@ class SGD(Optimizer):
             return super()._step_together(group)
         rest: list[Parameter] = fused.sgd(
             group["params"], self.state, group["lr"], group["momentum"], group["dampening"], group["weight_decay"],
-            group["nesterov"], _compiled.threads,
+            group["nesterov"], group["maximize"], _compiled.threads,
         )  # fmt: skip
         return rest
 
@@ -93,8 +100,10 @@ class SGD(Optimizer):
         direction = grad
         if self.weight_decay:
             np.multiply(data, self.weight_decay, out=a)
-            a += grad
+            (np.subtract if self.maximize else np.add)(a, grad, out=a)
             direction = a
+        elif self.maximize:
+            direction = np.negative(grad, out=a)
         if self.momentum:
             buf = state.get("momentum_buffer")
             if buf is None:

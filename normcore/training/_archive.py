@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -19,7 +18,7 @@ from ._files import write_atomically
 _TEXT = "normcore.json"
 
 
-def write(path: str | os.PathLike[str], arrays: Mapping[str, Array], text: str) -> None:
+def write(path: str, arrays: Mapping[str, Array], text: str) -> None:
     """Write arrays and text, whole or not at all; the format is told from the name."""
     if Path(path).suffix == ".safetensors":
         content = _as_safetensors(arrays, text)
@@ -28,7 +27,7 @@ def write(path: str | os.PathLike[str], arrays: Mapping[str, Array], text: str) 
     write_atomically(path, content)
 
 
-def read(path: str | os.PathLike[str]) -> tuple[dict[str, Array], str]:
+def read(path: str) -> tuple[dict[str, Array], str]:
     """Arrays and text; ValueError, saying why, if the file is damaged or another kind of file."""
     content = Path(path).read_bytes()
     if content[:2] == b"PK":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 _FORMAT = "normcore checkpoint 1"
 
 
-def save(trainer: Trainer, path: str | os.PathLike[str]) -> None:
+def save(trainer: Trainer, path: str) -> None:
     """Write a checkpoint."""
     arrays: dict[str, Array] = {}
     content = {
@@ -62,6 +61,7 @@ def _run_content(trainer: Trainer) -> dict[str, Any] | None:
         "shared": shared[0] if shared else None,
         "split_seed": run.split_seed,
         "callbacks": list(run.states()),
+        "data": run.data,
     }
 
 
@@ -73,7 +73,7 @@ def _of_scheduler(trainer: Trainer, method: str) -> Callable[..., Any]:
     return found  # type: ignore[no-any-return] # getattr gives Any
 
 
-def load(trainer: Trainer, path: str | os.PathLike[str]) -> None:
+def load(trainer: Trainer, path: str) -> None:
     """Read a checkpoint, check all of it, and only then change anything."""
     try:
         content = _read(path)
@@ -86,10 +86,10 @@ def load(trainer: Trainer, path: str | os.PathLike[str]) -> None:
         _check_class("scheduler", trainer.scheduler, content["scheduler"][0] if content["scheduler"] else None)
         _load_states(trainer, content)
     except (KeyError, IndexError, TypeError, AttributeError):
-        raise ValueError(f"load_checkpoint: {os.fspath(path)!r}: it is damaged; nothing was changed.") from None
+        raise ValueError(f"load_checkpoint: {path!r}: it is damaged; nothing was changed.") from None
     except ValueError as error:
         message = str(error).rstrip(".")
-        raise ValueError(f"load_checkpoint: {os.fspath(path)!r}: {message}; nothing was changed.") from None
+        raise ValueError(f"load_checkpoint: {path!r}: {message}; nothing was changed.") from None
     for name, layer in _freezable(trainer):
         layer.frozen = frozen.get(name, layer.frozen)
     own = layer_generators(trainer.model)
@@ -100,7 +100,7 @@ def load(trainer: Trainer, path: str | os.PathLike[str]) -> None:
     trainer.history, trainer.stop_training, trainer._run = history, stop_training, run
 
 
-def _read(path: str | os.PathLike[str]) -> dict[str, Any]:
+def _read(path: str) -> dict[str, Any]:
     arrays, text = _archive.read(path)
     try:
         packed = json.loads(text)
@@ -138,9 +138,12 @@ def _check_run(content: Any, generators: Mapping[str, Any]) -> Run | None:
     states = [(str(name), dict(state)) for name, state in content["callbacks"]]
     if content["shared"] is not None and content["shared"] not in generators:
         raise ValueError(f"it names the random generator {content['shared']}, which it does not have")
-    split_seed = content["split_seed"]
+    split_seed, data = content["split_seed"], content.get("data")  # no data: written by an earlier version
     return Run(
-        from_state(content["generator"], "the random state"), None if split_seed is None else int(split_seed), states
+        from_state(content["generator"], "the random state"),
+        None if split_seed is None else int(split_seed),
+        states,
+        None if data is None else {name: str(data[name]) for name in ("X", "y")},
     )
 
 

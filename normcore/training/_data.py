@@ -9,6 +9,8 @@ from numpy.typing import ArrayLike
 
 from normcore.nn._checks import Array
 
+from ._errors import kind
+
 # Rows are looked at in blocks of about this many values, so that a memory-mapped X is not read into memory at once.
 _BLOCK = 1 << 20
 
@@ -18,12 +20,23 @@ def as_batch(rows: Array, dtype: np.dtype[Any]) -> Array:
     return rows if rows.dtype == dtype else rows.astype(dtype)
 
 
+def as_array(value: Any, name: str) -> Array:
+    """`value` as an array; NumPy's own words are for who builds an array by hand."""
+    try:
+        array = np.asarray(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} must be an array, got a {kind(value)} with rows of unequal length.") from None
+    if array.dtype == object and array.ndim == 0:
+        raise TypeError(f"{name} must be an array, got {kind(value)}.")
+    return array
+
+
 def check_inputs(X: ArrayLike, name: str = "X") -> Array:
     """`X` as a floating-point array with rows."""
     bare = name.split()[-1]  # "validation_data's X" is an X in code
     if isinstance(X, np.ma.MaskedArray):
         raise TypeError(f"{name} is a masked array, whose mask would be ignored; pass {bare}.filled(value).")
-    X = np.asarray(X)
+    X = as_array(X, name)
     if X.dtype.kind != "f":
         raise TypeError(f"{name} must be floating point, got {X.dtype}; convert it with {bare}.astype(np.float32).")
     if X.ndim < 2:
@@ -38,7 +51,7 @@ def check_pair(X: ArrayLike, y: ArrayLike, names: tuple[str, str] = ("X", "y")) 
     X = check_inputs(X, names[0])
     if isinstance(y, np.ma.MaskedArray):
         raise TypeError(f"{names[1]} is a masked array, whose mask would be ignored; pass y.filled(value).")
-    y = np.asarray(y)
+    y = as_array(y, names[1])
     if y.ndim == 0 or len(X) != len(y):
         rows = f"{len(y)} rows" if y.ndim else "no rows"
         raise ValueError(f"{names[0]} has {len(X)} rows but {names[1]} has {rows}; pass one target for each row.")

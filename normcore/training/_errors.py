@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 
 class DivergenceError(FloatingPointError):
     """Training was stopped because the loss, or with `clip_norm` the norm of the gradients, was no finite number.
@@ -37,6 +39,28 @@ def diverged(what: str, value: float, epoch: int, batch: int, lr: float) -> Dive
         batch,
         value,
     )
+
+
+def quiet() -> dict[Any, Any]:
+    """Arguments of `np.errstate` for where a result that is not finite will be told: NumPy's warnings would be twice.
+
+    What the user made an error or a call of stays one.
+    """
+    return {name: "ignore" for name in ("divide", "over", "invalid") if np.geterr()[name] == "warn"}
+
+
+def as_value(value: Any, what: str) -> float:
+    """What a loss or metric of the user's returned, as a float."""
+    if type(value) is float:
+        return value
+    try:
+        if isinstance(value, (str, bytes)) or np.ndim(value):
+            raise TypeError
+        return float(value)
+    except (TypeError, ValueError):
+        got = f"an array of shape {np.shape(value)}" if isinstance(value, np.ndarray) else kind(value)
+        got = "None" if value is None else got
+        raise TypeError(f"{what} returned {got}, but must return a number; return a float.") from None
 
 
 def kind(value: Any) -> str:

@@ -3,12 +3,30 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 from pathlib import Path
+from typing import Any
+
+from ._errors import kind
 
 
-def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
+def as_path(value: Any, owner: str, name: str = "path") -> str:
+    """`value`, a str or a path, as a str that names a file."""
+    try:
+        path = os.fspath(value)
+    except TypeError:
+        path = None
+    if not isinstance(path, str):
+        got = repr(value) if value is None or isinstance(value, (bytes, int, float)) else kind(value)
+        raise TypeError(f"{owner}: {name} must be a str or a path, got {got}.")
+    if not Path(path).name or path.endswith(("/", os.sep)):
+        raise ValueError(f"{owner}: {name} must be the name of a file, got {path!r}.")
+    return path
+
+
+def write_atomically(path: str, content: bytes) -> None:
     """Write beside `path` first, down to the disk, and then put it in its place.
 
     Whoever reads `path`, also after a crash or a power cut, finds the old content or the new one.
@@ -16,7 +34,10 @@ def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
     target = Path(path)
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
     # Not tempfile: its files are readable by their owner alone, and would stay so.
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+    except FileNotFoundError:  # which would name the file that nobody asked for
+        raise FileNotFoundError(errno.ENOENT, "There is no such folder; make it first", str(target.parent)) from None
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)

@@ -14,7 +14,7 @@ from normcore.nn._checks import Array, as_number
 
 from ._criterion import takes_weights
 from ._data import as_batch, check_finite, check_inputs, check_pair
-from ._errors import kind, same_kind
+from ._errors import kind, quiet, same_kind
 from ._mode import mode
 from ._random import layer_generators
 from ._weights import by_class, check_sample_weight
@@ -66,6 +66,11 @@ def check_fit(
         weights = check_sample_weight(sample_weight, len(X), owner)
     output = _tried(trainer, X, names[0])
     shape = (len(X), *output.shape[1:])
+    if isinstance(trainer.loss, CrossEntropyLoss) and len(shape) < 2:  # which the loss would take for a single row
+        raise ValueError(
+            f"the model's output has shape {shape}, but cross-entropy needs a column for each class; give the last "
+            "layer as many outputs as there are classes."
+        )
     check = getattr(trainer.loss, "check_target", None)
     if check is not None:
         try:
@@ -84,30 +89,38 @@ def check_fit(
 
 def ignored(trainer: Trainer, y: Array) -> int | None:
     """The `ignore_index` of the loss, if it is in y."""
-    if isinstance(trainer.loss, CrossEntropyLoss) and y.ndim == 1 and (y == trainer.loss.ignore_index).any():
+    if isinstance(trainer.loss, CrossEntropyLoss) and y.dtype.kind in "iu" and (y == trainer.loss.ignore_index).any():
         return trainer.loss.ignore_index
     return None
 
 
 def not_ignored(output: Array, target: Array, index: int) -> tuple[Array, Array]:
-    """The rows whose target is not `index`."""
+    """The rows whose target is not `index`, or the places of rows, which then are rows."""
     kept = target != index
-    return output[kept], target[kept]
+    return (output if output.ndim == 2 else np.moveaxis(output, 1, -1))[kept], target[kept]
 
 
 def _tried(trainer: Trainer, X: Array, name: str) -> Array:
     asked_for()  # raises for a wrong NORMCORE_BACKEND, which is no fault of X
     try:
-        with mode(trainer.model, training=False):
-            return trainer.model(as_batch(X[:2], model_dtype(trainer, X)))
+        with mode(trainer.model, training=False), np.errstate(**quiet()):
+            output: Any = trainer.model(as_batch(X[:2], model_dtype(trainer, X)))
     except (TypeError, ValueError) as error:
         raise same_kind(error)(f"{name} does not fit the model: {error}") from None
+    if not isinstance(output, np.ndarray):
+        raise TypeError(f"the model's output must be an array, got {kind(output)}; return one from every forward(x).")
+    if output.shape[:1] != (len(X[:2]),):
+        raise ValueError(
+            f"the model's output has shape {output.shape} for {len(X[:2])} rows of {name}; it must have a row for each."
+        )
+    return output
 
 
 def check_validation(trainer: Trainer, data: Any, X: Array) -> Rows:
     """The pair (X, y) to validate with."""
     if not isinstance(data, (tuple, list)) or len(data) != 2:
-        raise TypeError(f"validation_data must be a pair (X, y), got {kind(data)}.")
+        got = f"{kind(data)} of {len(data)}" if isinstance(data, (tuple, list)) else kind(data)
+        raise TypeError(f"validation_data must be a pair (X, y), got {got}.")
     names = ("validation_data's X", "validation_data's y")
     Xv = check_inputs(data[0], names[0])
     if len(Xv) and Xv.shape[1:] != X.shape[1:]:

@@ -32,7 +32,10 @@ class Monitor:
     def begin(self, trainer: Trainer) -> None:
         """Forget the best; refuse a name that no epoch will have."""
         if self.name not in trainer.log_names:
-            hint = "; pass validation_data or validation_split" if self.name.startswith("val_") else ""
+            validates = any(name.startswith("val_") for name in trainer.log_names)
+            hint = "; pass validation_data or validation_split to fit"
+            if validates or not self.name.startswith("val_"):
+                hint = "; name one of these, or add it to the trainer's metrics"
             raise ValueError(
                 f"{self.owner}: monitor is {self.name!r}, but the logs will have {', '.join(trainer.log_names)}{hint}."
             )

@@ -13,7 +13,7 @@ from normcore.nn._checks import Array
 from normcore.optim import clip_grad_norm_
 
 from ._data import as_batch, batch_bounds
-from ._errors import diverged
+from ._errors import as_value, diverged, quiet
 from ._fitting import Rows, ignored, model_dtype, not_ignored
 from ._listeners import Listeners
 from ._mode import mode
@@ -45,6 +45,8 @@ class _Totals:
             for i, metric in enumerate(trainer.metrics.values())
             if isinstance(metric, PooledMetric)
         ]
+        # What is the user's runs with the user's settings.
+        self._settings = None if all(map(_comes_with_us, trainer.metrics.values())) else np.geterr()
         self._sums = [0.0] * len(self._names)
         self._last = [0.0] * len(self._names)
 
@@ -70,27 +72,41 @@ class _Totals:
                 self._last = [nan] * len(self._names)
                 return
         self._rows += rows
+        if self._settings is None:
+            self._add_metrics(output, target, rows)
+        else:
+            with np.errstate(**self._settings):
+                self._add_metrics(output, target, rows)
+
+    def _add_metrics(self, output: Array, target: Array, rows: int) -> None:
         for i, metric in self._means:
-            self._last[i] = value = float(metric(output, target))
+            self._last[i] = value = self._checked(i, metric(output, target))
             self._sums[i] += value * rows
         for _, pooled, state in self._pooled:
             pooled.add(state, output, target)
+
+    def _checked(self, i: int, value: Any) -> float:
+        return value if type(value) is float else as_value(value, f"metrics: {self._names[i]!r}")
 
     def logs(self, loss: float, output: Array, target: Array) -> dict[str, float]:
         """Loss and metrics of the batch that was added last, alone."""
         if self._ignored is not None:
             output, target = not_ignored(output, target, self._ignored)
         for i, pooled, _ in self._pooled if len(target) else []:
-            self._last[i] = float(pooled(output, target))
+            self._last[i] = self._checked(i, pooled(output, target))
         return {"loss": loss, **dict(zip(self._names, self._last, strict=True))}
 
     def means(self) -> dict[str, float]:
         """The values over all rows."""
         values = [total / self._rows if self._rows else nan for total in self._sums]
         for i, pooled, state in self._pooled if self._rows else []:
-            values[i] = float(pooled.value(state))
+            values[i] = self._checked(i, pooled.value(state))
         loss = self._loss / self._weight if self._weight else nan  # no row counted
         return {"loss": loss, **dict(zip(self._names, values, strict=True))}
+
+
+def _comes_with_us(metric: object) -> bool:
+    return str(getattr(metric, "__module__", "")).startswith("normcore.")
 
 
 def _picker(X: Array, order: Array | None) -> Callable[[Any], Array]:
@@ -120,32 +136,37 @@ def train(
     totals, pick = _Totals(trainer, rows), _picker(X, order)
     lr = optimizer.lr
     w = None
-    for batch, (start, stop) in enumerate(bounds):
-        for hook in begin:
-            hook(trainer, batch)
-        at: Any = slice(start, stop) if order is None else order[start:stop]
-        target = y[at]
-        output = model(as_batch(pick(at), dtype))
-        if weights is None:
-            loss = float(criterion(output, target))
-        else:
-            w = weights[at]
-            loss = float(criterion(output, target, sample_weight=w))  # type: ignore[call-arg] # fit has asked whether it takes them
-        # A mean over rows of which none counts is NaN, and no divergence.
-        if not isfinite(loss) and getattr(criterion, "total_weight", None) != 0:
-            raise diverged("loss", loss, epoch, batch, optimizer.lr)
-        model.backward_parameters(criterion.backward())
-        if clip_norm is not None and not isfinite(norm := float(clip_grad_norm_(params, clip_norm))):
-            raise diverged("norm of the gradients", norm, epoch, batch, optimizer.lr)
-        optimizer.step()
-        totals.add(loss, w, output, target)
-        if schedule is not None:
-            lr = optimizer.lr
-            schedule.step()
-        if end:
-            logs = totals.logs(loss, output, target)
-            for hook in end:
-                hook(trainer, batch, logs)
+    theirs = np.geterr()  # what is the user's runs with the user's settings
+    with np.errstate(**quiet()):
+        for batch, (start, stop) in enumerate(bounds):
+            if begin:
+                with np.errstate(**theirs):
+                    for hook in begin:
+                        hook(trainer, batch)
+            at: Any = slice(start, stop) if order is None else order[start:stop]
+            target = y[at]
+            output = model(as_batch(pick(at), dtype))
+            if weights is None:
+                loss = as_value(criterion(output, target), "the loss")
+            else:
+                w = weights[at]
+                loss = as_value(criterion(output, target, sample_weight=w), "the loss")  # type: ignore[call-arg] # fit has asked whether it takes them
+            # A mean over rows of which none counts is NaN, and no divergence.
+            if not isfinite(loss) and getattr(criterion, "total_weight", None) != 0:
+                raise diverged("loss", loss, epoch, batch, optimizer.lr)
+            model.backward_parameters(criterion.backward())
+            if clip_norm is not None and not isfinite(norm := float(clip_grad_norm_(params, clip_norm))):
+                raise diverged("norm of the gradients", norm, epoch, batch, optimizer.lr)
+            optimizer.step()
+            totals.add(loss, w, output, target)
+            if schedule is not None:
+                lr = optimizer.lr
+                schedule.step()
+            if end:
+                with np.errstate(**theirs):
+                    logs = totals.logs(loss, output, target)
+                    for hook in end:
+                        hook(trainer, batch, logs)
     # Without a schedule by batches the rate may still be a callback's.
     return totals.means(), optimizer.lr if schedule is None else lr
 
@@ -157,14 +178,14 @@ def evaluate(trainer: Trainer, rows: Rows, batch_size: int) -> dict[str, float]:
     totals = _Totals(trainer, rows)
     criterion = trainer.loss
     w = None
-    with mode(trainer.model, training=False):
+    with mode(trainer.model, training=False), np.errstate(**quiet()):
         for start, stop in batch_bounds(len(rows), batch_size):
             at: Any = slice(start, stop) if chosen is None else chosen[start:stop]
             output, target = trainer.model(as_batch(X[at], dtype)), y[at]
             if weights is None:
-                loss = float(criterion(output, target))
+                loss = as_value(criterion(output, target), "the loss")
             else:
                 w = weights[at]
-                loss = float(criterion(output, target, sample_weight=w))  # type: ignore[call-arg] # as in train
+                loss = as_value(criterion(output, target, sample_weight=w), "the loss")  # type: ignore[call-arg] # as in train
             totals.add(loss, w, output, target)
     return totals.means()

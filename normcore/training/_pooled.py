@@ -87,9 +87,10 @@ class R2(PooledMetric):
 class F1(PooledMetric):
     """F1, the harmonic mean of precision and recall, `2 tp / (2 tp + fp + fn)`.
 
-    For logits of shape (N, C) with classes of shape (N,): the mean over the classes that occur in the target or among
-    the outputs' largest (scikit-learn's "macro"). For logits of the target's shape: F1 of the class 1, an output above
-    0 standing for it; or, with `largest`, the target's largest is its class. Without any such row it is 0.
+    For logits of shape (N, C) with classes of shape (N,), or (N, C, d1, ...) with (N, d1, ...): the mean over the
+    classes that occur in the target or among the outputs' largest (scikit-learn's "macro"). For logits of the target's
+    shape: F1 of the class 1, an output above 0 standing for it; or, with `largest`, the target's largest is its class.
+    Without any such row it is 0.
     """
 
     __name__ = "f1"
@@ -103,13 +104,13 @@ class F1(PooledMetric):
 
     def add(self, state: dict[str, Any], output: Array, target: Array) -> None:
         """Take in a batch."""
-        if self.largest and target.ndim > 1:
+        if self.largest and target.ndim == output.ndim:
             target = target.argmax(axis=1)
         if target.shape == output.shape:
             said, is_so = output > 0, target > 0.5
             hits, either = np.array([(said & is_so).sum()]), np.array([said.sum() + is_so.sum()])
         else:
-            classes, found = output.shape[1], output.argmax(axis=1)
+            classes, found, target = output.shape[1], output.argmax(axis=1).ravel(), target.ravel()
             hits = np.bincount(target[found == target], minlength=classes)
             either = np.bincount(found, minlength=classes) + np.bincount(target, minlength=classes)
         state["hits"] = state["hits"] + hits

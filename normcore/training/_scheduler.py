@@ -31,6 +31,17 @@ def check_scheduler(scheduler: Any, optimizer: Optimizer) -> Scheduler | None:
     return scheduler
 
 
+def check_length(scheduler: Scheduler | None, epochs: int, batches: int) -> None:
+    """So many epochs must not be more than the schedule has: better said now than after the last of its steps."""
+    if isinstance(scheduler, Schedule):
+        steps, left = epochs * (1 if scheduler.per_epoch else batches), scheduler.steps_left()
+        if steps > left:
+            raise ValueError(
+                f"fit: scheduler is {type(scheduler).__name__}, which has {left:g} steps left, but this training takes "
+                f"{steps}; make the cycle as long as the training, or train for fewer epochs."
+            )
+
+
 def stepped(scheduler: Scheduler | None, per_epoch: bool) -> Scheduler | None:
     """The scheduler, if this is when it steps."""
     return scheduler if bool(getattr(scheduler, "per_epoch", False)) == per_epoch else None

@@ -17,7 +17,7 @@ ClassWeight: TypeAlias = Mapping[Any, float] | str | None
 
 def check_sample_weight(value: Any, rows: int, owner: str) -> Array:
     """`value` as float64 weights, one for each row, not all zero."""
-    weights = as_sample_weight(value, (rows,), owner)
+    weights = as_sample_weight(value, (rows,), owner, f"X has {rows} rows")
     if not weights.any():
         raise ValueError(f"{owner}: sample_weight is 0 everywhere, so no row counts; give some rows a weight.")
     return weights
@@ -31,7 +31,8 @@ def by_class(class_weight: Any, y: Array) -> Array:
     """
     if y.ndim != 1 and y.shape != (len(y), 1):
         raise ValueError(
-            f"class_weight needs y to hold one class for each row, but y has shape {y.shape}; pass sample_weight."
+            f"class_weight needs y to hold one class for each row, but y has shape {y.shape}; pass sample_weight, or a "
+            "loss with weights of its own."
         )
     labels = y.reshape(len(y))
     if labels.dtype.kind == "f" and (labels != np.floor(labels)).any():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from normcore.nn._checks import Array, as_int
+from normcore.nn._checks import Array, as_bool, as_int
 
 from ._monitor import Monitor
 from .callback import Callback
@@ -62,7 +62,7 @@ class EarlyStopping(Callback):
         self.patience = as_int(patience, "patience", "EarlyStopping")
         if self.patience < 0:
             raise ValueError(f"EarlyStopping: patience must be 0 or more, got {patience}.")
-        self.restore_best_weights = bool(restore_best_weights)
+        self.restore_best_weights = as_bool(restore_best_weights, "restore_best_weights", "EarlyStopping")
         self._reset()
 
     def _reset(self) -> None:

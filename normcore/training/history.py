@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ._files import write_atomically
+from ._files import as_path, write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -108,7 +108,7 @@ class History:
         content["history"] = {name: [_in_json(value) for value in row] for name, row in content["history"].items()}
         text = json.dumps(content, allow_nan=False)
         if path is not None:
-            write_atomically(path, (text + "\n").encode())
+            write_atomically(as_path(path, "History.to_json"), (text + "\n").encode())
         return text
 
     @classmethod
@@ -128,7 +128,9 @@ class History:
             If the file cannot be read.
         """
         is_text = isinstance(source, str) and source.lstrip().startswith("{")
-        text = str(source) if is_text else Path(source).read_text(encoding="utf-8")
+        text = (
+            str(source) if is_text else Path(as_path(source, "History.from_json", "source")).read_text(encoding="utf-8")
+        )
         try:
             content = json.loads(text)
         except ValueError:
@@ -157,7 +159,7 @@ class History:
             writer.writerow([number, *(repr(row[i]) for row in self.history.values()), repr(self.seconds[i])])
         text = file.getvalue()
         if path is not None:
-            write_atomically(path, text.encode())
+            write_atomically(as_path(path, "History.to_csv"), text.encode())
         return text
 
     def plot(self) -> Figure:

@@ -22,22 +22,22 @@ _TOP = re.compile(r"top_([1-9][0-9]{0,8})_accuracy")
 
 
 def accuracy(output: Array, target: Array) -> float:
-    """Return the share of rows whose largest output is at the target.
+    """Return the share of rows, or of their places, whose largest output is at the target.
 
     Parameters
     ----------
-    output : ndarray of shape (N, C)
+    output : ndarray of shape (N, C) or (N, C, d1, ...)
         Logits or probabilities.
     target : ndarray
-        Classes of shape (N,), or class probabilities of shape (N, C), of which the largest counts.
+        Classes of shape (N,) or (N, d1, ...), or probabilities of the output's shape, of which the largest counts.
     """
     if target.ndim > 1 and output.shape[1:] == (1,):
         raise ValueError(
             "accuracy: output has a single column, which is always the largest; use 'binary_accuracy' for logits "
             "with targets 0 and 1."
         )
-    expected = target if target.ndim == 1 else target.argmax(axis=1)
-    return float(np.count_nonzero(output.argmax(axis=1) == expected)) / len(output)
+    expected = _classes(output, target)
+    return float(np.count_nonzero(output.argmax(axis=1) == expected)) / max(expected.size, 1)
 
 
 def binary_accuracy(output: Array, target: Array) -> float:
@@ -67,11 +67,11 @@ def top_k_accuracy(k: int) -> Metric:
     k = as_size(k, "k", "top_k_accuracy")
 
     def metric(output: Array, target: Array) -> float:
-        expected = target if target.ndim == 1 else target.argmax(axis=1)
-        own = np.take_along_axis(output, expected[:, None], axis=1)
+        expected = _classes(output, target)
+        own = np.take_along_axis(output, np.expand_dims(expected, 1), axis=1)
         # Asked so that a NaN is a miss.
         above = output.shape[1] - np.count_nonzero(output <= own, axis=1)
-        return float(np.count_nonzero(above < k)) / len(output)
+        return float(np.count_nonzero(above < k)) / max(expected.size, 1)
 
     metric.__name__ = f"top_{k}_accuracy"
     return metric
@@ -99,6 +99,11 @@ def mae(output: Array, target: Array) -> float:
     """
     _check_shapes("mae", output, target)
     return float(np.mean(np.abs(np.subtract(output, target, dtype=np.float64))))
+
+
+def _classes(output: Array, target: Array) -> Array:
+    """The class of each row or place: of probabilities the largest."""
+    return target.argmax(axis=1) if target.ndim == output.ndim else target
 
 
 def _check_shapes(name: str, output: Array, target: Array) -> None:

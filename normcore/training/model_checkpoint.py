@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from normcore.nn._checks import as_size
+from normcore.nn._checks import as_bool, as_size
 
+from ._files import as_path
 from ._monitor import Monitor
 from .callback import Callback
 
@@ -58,10 +59,9 @@ class ModelCheckpoint(Callback):
         mode: str = "auto",
         every: int = 1,
     ) -> None:
-        self.path = os.fspath(path)
-        if not isinstance(self.path, str):
-            raise TypeError(f"ModelCheckpoint: path must be a str or a path, got {path!r}.")
+        self.path = as_path(path, "ModelCheckpoint")
         self.every = as_size(every, "every", "ModelCheckpoint")
+        save_best_only = as_bool(save_best_only, "save_best_only", "ModelCheckpoint")
         self._monitor = Monitor("ModelCheckpoint", monitor, mode) if save_best_only else None
         self.last_path: str | None = None
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from normcore.nn import BCEWithLogitsLoss, CrossEntropyLoss, Module
-from normcore.nn._checks import Array, as_number, as_size
+from normcore.nn._checks import Array, as_bool, as_number, as_size
 from normcore.nn.init import RandomState, as_generator
 from normcore.optim import Adam, Optimizer
 
@@ -20,12 +20,13 @@ from . import metrics as _metrics
 from ._criterion import Criterion, resolve_loss
 from ._data import as_batch, batch_bounds, check_inputs
 from ._errors import kind
+from ._files import as_path
 from ._fitting import check_fit, check_fraction, check_single_row, check_validation, cut, model_dtype, weighted
 from ._listeners import Listeners, check_callbacks
 from ._mode import mode
 from ._random import seed_layers
-from ._run import Run
-from ._scheduler import Scheduler, check_scheduler, stepped
+from ._run import Run, described
+from ._scheduler import Scheduler, check_length, check_scheduler, stepped
 from ._weights import ClassWeight
 from .callback import Callback
 from .history import History
@@ -170,7 +171,7 @@ class Trainer:
             all: the history continues, the order of rows goes on where it was (`seed` is not used), and callbacks get
             back what they remembered. A training that a callback has ended stays ended, unless `stop_training` is set
             to False first. If there is nothing to go on with, begin. So one script, run again and again,
-            finishes what it began.
+            finishes what it began. X and y of another shape or dtype than the training began with are refused.
 
         Returns
         -------
@@ -190,19 +191,23 @@ class Trainer:
         """
         epochs = as_size(epochs, "epochs")
         batch_size = as_size(batch_size, "batch_size")
+        shuffle, progress = as_bool(shuffle, "shuffle"), as_bool(progress, "progress")
+        resume = as_bool(resume, "resume")
         rows = check_fit(self, X, y, sample_weight)
         validation = None if validation_data is None else check_validation(self, validation_data, rows.X)
         share = check_fraction(validation_split, len(rows), validation_data)
         generator = as_generator(seed, "seed")
         heard = check_callbacks(callbacks)
         before = self._run if resume else None
-        run = Run.begin(generator, bool(share)) if before is None else before.go_on(bool(share))
+        split, about = bool(share), described(rows.X, rows.y)
+        run = Run.begin(generator, split, about) if before is None else before.go_on(split, about)
         if run.split_seed is not None:
             rows, validation = cut(rows, share, run.split_seed)
         rows = weighted(rows, class_weight, self)
         bounds = batch_bounds(len(rows), batch_size)
         if bounds[-1] == (len(rows) - 1, len(rows)):
             check_single_row(self, rows)
+        check_length(self.scheduler, epochs - (len(self.history) if before else 0), len(bounds))
 
         if before is None:
             self.history = History()
@@ -359,10 +364,12 @@ class Trainer:
 
         Raises
         ------
+        TypeError, ValueError
+            If `path` is not the name of a file, or a callback or the scheduler remembers what no file can hold.
         OSError
             If it cannot be written. What was at `path` is still there then.
         """
-        _checkpoint.save(self, path)
+        _checkpoint.save(self, as_path(path, "save_checkpoint"))
 
     def load_checkpoint(self, path: str | os.PathLike[str]) -> None:
         """Take up everything that `save_checkpoint` wrote; `fit(..., resume=True)` then goes on.
@@ -381,7 +388,7 @@ class Trainer:
         OSError
             If it cannot be read.
         """
-        _checkpoint.load(self, path)
+        _checkpoint.load(self, as_path(path, "load_checkpoint"))
 
     def __repr__(self) -> str:
         return (

@@ -108,8 +108,41 @@ class TestCrossEntropy:
     @pytest.mark.parametrize(
         ("output", "target", "error", "message"),
         [
-            (np.zeros(3), [0], ValueError, r"output must be logits of shape (N, C), got shape (3,)."),
-            (np.zeros((2, 0)), [0, 0], ValueError, r"output must be logits of shape (N, C), got shape (2, 0)."),
+            (np.zeros(3), [0], ValueError, "target has shape (1,), but output has shape (3,); pass integer classes"),
+            (
+                np.array(3.0),
+                0,
+                ValueError,
+                "output must be logits of shape (N, C), (N, C, d1, ...) or (C,), got shape ()",
+            ),
+            (
+                np.zeros((2, 0)),
+                [0, 0],
+                ValueError,
+                "logits of shape (N, C), (N, C, d1, ...) or (C,), got shape (2, 0).",
+            ),
+            (np.zeros(0), 0, ValueError, "logits of shape (N, C), (N, C, d1, ...) or (C,), got shape (0,)."),
+            (
+                np.zeros((2, 3, 4)),
+                np.zeros((2, 3), int),
+                ValueError,
+                "target has shape (2, 3), but output has shape (2, 3, 4); pass integer classes of shape (2, 4), or "
+                "probabilities of the output's shape.",
+            ),
+            (
+                np.zeros((2, 3, 4)),
+                np.zeros((2, 4)),
+                ValueError,
+                "output has shape (2, 3, 4); integer classes of shape (2, 4) need an integer dtype, target.astype(int)",
+            ),
+            (
+                np.zeros((2, 3, 1, 1)),
+                [[[1]], [[3]]],
+                ValueError,
+                "target has classes from 1 to 3, but output has 3 columns, for classes 0 to 2; ",
+            ),
+            (np.zeros(3), 3, ValueError, "target has classes from 3 to 3, but output has 3 columns, "),
+            (np.zeros(3), [0.5, 0.5], ValueError, "probabilities of shape (2,), but output has shape (3,)."),
             (np.zeros((2, 3), int), [0, 0], TypeError, "output must be float32, float64 or float16, got int64; "),
             ([[0.0]], [0], TypeError, "output must be a NumPy array, got list; "),
             (
@@ -228,6 +261,62 @@ class TestCrossEntropyOptions:
         criterion(z, [0, 1, 2, 3, 0, -100])
         assert criterion(z, soft) == fresh
         assert criterion.total_weight == 6
+
+    @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+    @pytest.mark.parametrize("smoothing", [0.0, 0.1])
+    @pytest.mark.parametrize("weighted", [False, True])
+    @pytest.mark.parametrize("target", ["classes", "ignored", "probabilities"])
+    @pytest.mark.parametrize("sampled", [False, True])
+    @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+    def test_places_are_rows(self, rng, reduction, smoothing, weighted, target, sampled, dtype):
+        """(N, C, d1, d2) is the loss of the N * d1 * d2 places as rows, weighted as their row is."""
+        z, t = rng.normal(size=(5, 4, 2, 3)).astype(dtype), rng.integers(4, size=(5, 2, 3))
+        if target == "ignored":
+            t[0, 1, 2] = t[3] = -100
+        if target == "probabilities":
+            t = probabilities(rng, z.shape).astype(dtype)
+        sample = rng.uniform(size=5) if sampled else None
+        options = {"weight": self.WEIGHT if weighted else None, "label_smoothing": smoothing}
+        criterion, rows = CrossEntropyLoss(reduction, **options), CrossEntropyLoss(reduction, **options)
+
+        def as_rows(values):
+            return np.ascontiguousarray(np.moveaxis(values, 1, -1)).reshape(-1, 4)
+
+        for _ in range(2):  # the second one after a batch of another rank
+            loss, dz = criterion(z, t, sample), criterion.backward()
+            want = rows(
+                as_rows(z), as_rows(t) if t.ndim == 4 else t.ravel(), None if sample is None else np.repeat(sample, 6)
+            )
+            np.testing.assert_allclose(np.ravel(loss), np.ravel(want), **tol(dtype, 30, "dx"))
+            assert np.shape(loss) == ((5, 2, 3) if reduction == "none" else ())
+            assert dz.shape == z.shape
+            assert dz.dtype == z.dtype
+            assert dz.flags.c_contiguous
+            np.testing.assert_allclose(as_rows(dz), rows.backward(), **tol(dtype, 30, "dx"))
+            np.testing.assert_array_equal(criterion.backward(), dz)
+            assert criterion.total_weight == pytest.approx(rows.total_weight, rel=1e-12)
+            criterion(np.zeros((2, 4), dtype), [0, 1])
+            assert criterion.backward().shape == (2, 4)
+
+    @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+    @pytest.mark.parametrize("target", [2, np.int16(0), -100, np.array([0.1, 0.2, 0.3, 0.4])])
+    @pytest.mark.parametrize("weighted", [False, True])
+    def test_a_single_row(self, rng, reduction, target, weighted):
+        z, options = rng.normal(size=4), {"weight": self.WEIGHT if weighted else None, "label_smoothing": 0.1}
+        criterion, row = CrossEntropyLoss(reduction, **options), CrossEntropyLoss(reduction, **options)
+        loss, want = criterion(z, target), row(z[None], np.asarray(target)[None])
+        assert np.shape(loss) == ()
+        np.testing.assert_array_equal(loss, np.asarray(want).reshape(()))
+        np.testing.assert_array_equal(criterion.backward(), row.backward()[0])
+        with pytest.raises(ValueError, match=r"sample_weight is for rows, but output has shape \(4,\), a single one; "):
+            criterion(z, target, [1.0, 1.0, 1.0, 1.0])
+
+    def test_rows_without_places(self):
+        criterion = CrossEntropyLoss("none")
+        assert criterion(np.zeros((2, 3, 0)), np.zeros((2, 0), int)).shape == (2, 0)
+        assert criterion.backward().shape == (2, 3, 0)
+        with pytest.raises(ValueError, match="nothing has no mean"):
+            CrossEntropyLoss()(np.zeros((2, 3, 0)), np.zeros((2, 0), int))
 
     def test_a_target_that_was_checked_may_change(self, rng):
         z, t = rng.normal(size=(3, 4)), np.array([0, 1, 3])
@@ -559,8 +648,18 @@ class TestSampleWeight:
         output, target = self.batch(rng, kind, shape, dtype)
         name = kind.__name__
         for weight, error, message in (
-            (np.ones(5), ValueError, f"{name}: sample_weight has shape (5,), but output has shape {shape}; pass one "),
-            (np.ones((6, 1)), ValueError, f"{name}: sample_weight has shape (6, 1), but output has shape {shape}; "),
+            (
+                np.ones(5),
+                ValueError,
+                f"{name}: sample_weight has shape (5,), but output has shape {shape}; pass one weight for each row, an "
+                "array of shape (6,).",
+            ),
+            (
+                np.ones((6, 1)),
+                ValueError,
+                f"{name}: sample_weight has shape (6, 1), but output has shape {shape}; pass one weight for each row, "
+                "sample_weight.reshape(6).",
+            ),
             (-self.WEIGHT, ValueError, f"{name}: sample_weight must be finite and not negative, but has other "),
             (self.WEIGHT * np.nan, ValueError, f"{name}: sample_weight must be finite and not negative, but has other"),
             (self.WEIGHT * 1j, TypeError, f"{name}: sample_weight must be real numbers, got complex128; convert it "),
@@ -568,6 +667,11 @@ class TestSampleWeight:
         ):
             with pytest.raises(error, match="^" + re.escape(message)):
                 kind()(output, target, weight)
+
+
+def test_an_output_without_rows_takes_no_sample_weight():
+    with pytest.raises(ValueError, match=r"output has shape \(\); leave it out, there are no rows to weight\.$"):
+        MSELoss()(np.array(1.0), 0.0, [1.0])
 
 
 def test_tiny_sample_weights_do_not_overflow_in_float16():

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tolerances import tol
 
 from normcore import nn
-from normcore.nn import loss as module
+from normcore.nn import cross_entropy as module
 
 pytestmark = pytest.mark.skipif(module._softmax is None, reason="the loss is not compiled here")
 

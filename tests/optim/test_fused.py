@@ -26,6 +26,15 @@ CASES = {
     "adam decay": (Adam, {"lr": 0.01, "betas": (0.8, 0.95), "eps": 1e-6, "weight_decay": 0.01}),
     "adamw": (AdamW, {"lr": 0.01, "weight_decay": 0.1}),
     "adamw undecayed": (AdamW, {"lr": 0.01, "weight_decay": 0.0}),
+    "amsgrad": (Adam, {"lr": 0.01, "betas": (0.8, 0.5), "amsgrad": True}),
+    "amsgrad decay": (Adam, {"lr": 0.01, "betas": (0.8, 0.5), "amsgrad": True, "weight_decay": 0.1, "maximize": True}),
+    "amsgrad adamw": (AdamW, {"lr": 0.01, "betas": (0.8, 0.5), "amsgrad": True, "weight_decay": 0.1}),
+    "maximize adam": (Adam, {"lr": 0.01, "maximize": True}),
+    "maximize adamw": (AdamW, {"lr": 0.01, "maximize": True, "weight_decay": 0.1}),
+    "maximize sgd": (SGD, {"lr": 0.1, "maximize": True}),
+    "maximize sgd decay": (SGD, {"lr": 0.1, "maximize": True, "weight_decay": 0.01}),
+    "maximize nesterov": (SGD, {"lr": 0.1, "momentum": 0.9, "nesterov": True, "maximize": True}),
+    "maximize momentum": (SGD, {"lr": 0.1, "momentum": 0.9, "dampening": 0.3, "weight_decay": 0.01, "maximize": True}),
 }
 cases = pytest.mark.parametrize(("kind", "options"), CASES.values(), ids=CASES)
 

@@ -133,7 +133,7 @@ class TestGroups:
                 lambda p: [{"params": p, "weigth_decay": 1}],
                 ValueError,
                 "SGD: a group of params has 'weigth_decay', which is no option of SGD; it may have lr, momentum, "
-                "dampening, weight_decay, nesterov.",
+                "dampening, weight_decay, nesterov, maximize.",
             ),
             (lambda p: [{"params": p, "lr": -1}], ValueError, "SGD: lr must be in [0, inf), got -1."),
             (lambda p: [{"params": p, "momentum": "x"}], TypeError, "SGD: momentum must be a number, got 'x'."),

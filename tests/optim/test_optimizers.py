@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tolerances import tol
 
+import normcore as nc
 from normcore import nn
 from normcore.nn import Parameter
 from normcore.optim import SGD, Adam, Optimizer
@@ -31,24 +32,25 @@ def set_gradients(params, step):
         p.grad = rng.normal(size=p.shape).astype(p.dtype)
 
 
-def sgd_formula(p, grads, lr, momentum=0.0, dampening=0.0, weight_decay=0.0, nesterov=False):
+def sgd_formula(p, grads, lr, momentum=0.0, dampening=0.0, weight_decay=0.0, nesterov=False, maximize=False):
     """Sutskever et al. 2013 as PyTorch writes it: velocity without the learning rate."""
     velocity = None
     for grad in grads:
-        g = grad + weight_decay * p
+        g = (-grad if maximize else grad) + weight_decay * p
         velocity = g if velocity is None else momentum * velocity + (1 - dampening) * g
         p = p - lr * (g + momentum * velocity if nesterov else velocity if momentum else g)
     return p
 
 
-def adam_formula(p, grads, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0):
-    """Kingma & Ba 2015, algorithm 1."""
-    m = v = 0.0
+def adam_formula(p, grads, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0, amsgrad=False, maximize=False):
+    """Kingma & Ba 2015, algorithm 1; with amsgrad Reddi et al. 2018, algorithm 2, as PyTorch corrects it."""
+    m = v = largest = 0.0
     for t, grad in enumerate(grads, 1):
-        g = grad + weight_decay * p
+        g = (-grad if maximize else grad) + weight_decay * p
         m = betas[0] * m + (1 - betas[0]) * g
         v = betas[1] * v + (1 - betas[1]) * g**2
-        p = p - lr * (m / (1 - betas[0] ** t)) / (np.sqrt(v / (1 - betas[1] ** t)) + eps)
+        largest = np.maximum(largest, v) if amsgrad else v
+        p = p - lr * (m / (1 - betas[0] ** t)) / (np.sqrt(largest / (1 - betas[1] ** t)) + eps)
     return p
 
 
@@ -61,6 +63,9 @@ CASES = {
     "adam": (Adam, adam_formula, {}),
     "adam decay": (Adam, adam_formula, {"weight_decay": 0.1, "betas": (0.5, 0.7), "eps": 1e-3}),
     "adam betas 0": (Adam, adam_formula, {"betas": (0.0, 0.0)}),
+    "amsgrad": (Adam, adam_formula, {"amsgrad": True, "betas": (0.5, 0.2)}),
+    "maximize adam": (Adam, adam_formula, {"maximize": True, "amsgrad": True, "weight_decay": 0.1}),
+    "maximize": (SGD, sgd_formula, {"maximize": True, "momentum": 0.8, "nesterov": True, "weight_decay": 0.02}),
 }
 cases = pytest.mark.parametrize(("kind", "formula", "options"), CASES.values(), ids=CASES)
 
@@ -97,6 +102,69 @@ def test_by_hand():
     p.grad = np.array([1e-6, -1e6])
     optimizer.step()  # the first step is lr long, whatever the gradient
     np.testing.assert_allclose(p.data, [0.9, -0.9], rtol=1e-15)
+
+
+def test_amsgrad_by_hand():
+    p = Parameter(np.array([0.0]))
+    optimizer = Adam([p], lr=1.0, betas=(0.0, 0.5), eps=0.0, amsgrad=True)
+    # v is 8, 4.5, 2.75, and the largest of them 8; corrected by 1/2, 3/4, 7/8
+    expected = 0.0
+    for grad, largest, correction in ((4.0, 8.0, 0.5), (1.0, 8.0, 0.75), (1.0, 8.0, 0.875)):
+        p.grad = np.array([grad])
+        optimizer.step()
+        expected -= grad / np.sqrt(largest / correction)
+        np.testing.assert_allclose(p.data, expected, rtol=1e-15)
+
+
+@cases
+@pytest.mark.parametrize("backend", ["cython", "reference"])
+def test_maximising_is_minimising_the_negative(kind, formula, options, backend):
+    del formula
+    options = {name: value for name, value in options.items() if name != "maximize"}
+    climbing, other = parameters(), parameters()
+    with nc.use_backend(backend):
+        one, two = kind(climbing, maximize=True, **options), kind(other, **options)
+        for step in range(5):
+            set_gradients(climbing, step)
+            for p, q in zip(climbing, other, strict=True):
+                q.grad = -p.grad
+            one.step()
+            two.step()
+    for p, q in zip(climbing, other, strict=True):
+        np.testing.assert_array_equal(p.data, q.data)
+
+
+@pytest.mark.parametrize("backend", ["cython", "reference"])
+def test_amsgrad_switched_on_later_begins_with_the_v_of_then(backend):
+    params, twins = parameters(), parameters()
+    with nc.use_backend(backend):
+        optimizer, plain = Adam(params, betas=(0.5, 0.5)), Adam(twins, betas=(0.5, 0.5))
+        for step in range(4):
+            set_gradients(params, step)
+            set_gradients(twins, step)
+            if step == 2:
+                optimizer.amsgrad = True
+                again = Adam(params)
+                again.load_state_dict(optimizer.state_dict())  # also where there is no largest v yet
+                optimizer = again
+            optimizer.step()
+            plain.step()
+            if step == 2:
+                for p, q in zip(params, twins, strict=True):
+                    np.testing.assert_array_equal(p.data, q.data)
+                    np.testing.assert_array_equal(optimizer.state[p]["max_exp_avg_sq"], plain.state[q]["exp_avg_sq"])
+    assert any((p.data != q.data).any() for p, q in zip(params, twins, strict=True))
+
+
+@pytest.mark.parametrize("kind", [SGD, Adam])
+def test_a_state_from_before_there_were_amsgrad_and_maximize_loads(kind):
+    params = parameters()
+    optimizer = kind(params, maximize=True)
+    state = kind(parameters()).state_dict()
+    for name in ("amsgrad", "maximize"):
+        state["param_groups"][0].pop(name, None)
+    optimizer.load_state_dict(state)
+    assert optimizer.maximize is False
 
 
 @given(scale=st.sampled_from([2.0**-20, 0.5, 2.0, 2.0**20]), lr=st.floats(1e-4, 1.0), seed=st.integers(0, 100))
@@ -164,7 +232,15 @@ class TestStateDict:
         assert optimizer.state_dict() == {
             "state": {},
             "param_groups": [
-                {"lr": 1e-3, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.0, "params": [0, 1, 2]}
+                {
+                    "lr": 1e-3,
+                    "betas": (0.9, 0.999),
+                    "eps": 1e-8,
+                    "weight_decay": 0.0,
+                    "amsgrad": False,
+                    "maximize": False,
+                    "params": [0, 1, 2],
+                }
             ],
         }
         set_gradients(params, 0)
@@ -175,7 +251,15 @@ class TestStateDict:
         assert state[0]["step"] == 1
         assert state[0]["exp_avg"].shape == (4, 3)
         assert SGD(params, momentum=0.5).state_dict()["param_groups"] == [
-            {"lr": 1e-3, "momentum": 0.5, "dampening": 0.0, "weight_decay": 0.0, "nesterov": False, "params": [0, 1, 2]}
+            {
+                "lr": 1e-3,
+                "momentum": 0.5,
+                "dampening": 0.0,
+                "weight_decay": 0.0,
+                "nesterov": False,
+                "maximize": False,
+                "params": [0, 1, 2],
+            }
         ]
 
     def test_holds_copies_both_ways(self):
@@ -211,8 +295,12 @@ class TestStateDict:
             ),
             (lambda s: s["param_groups"][0].pop("betas"), "state_dict has no betas; pass one of Adam."),
             (
-                lambda s: s["param_groups"][0].update(amsgrad=True),
-                "state_dict uses amsgrad, which is not supported; pass one of Adam.",
+                lambda s: s["param_groups"][0].update(amsgrad="yes"),
+                "Adam: amsgrad must be True or False, got 'yes'.",
+            ),
+            (
+                lambda s: s["param_groups"][0].update(amsgrad=True) or s["state"][1].update(max_exp_avg_sq=-np.ones(4)),
+                "max_exp_avg_sq of parameter 1 has negative values, such as -1.",
             ),
             (
                 lambda s: s["param_groups"][0].update(decoupled_weight_decay=True),
@@ -325,6 +413,15 @@ class TestArguments:
             (Adam, {"betas": 0.9}, ValueError, "Adam: betas must be a pair of numbers, got 0.9."),
             (Adam, {"eps": -1e-8}, ValueError, "Adam: eps must be in [0, inf), got -1e-08."),
             (Adam, {"weight_decay": None}, TypeError, "Adam: weight_decay must be a number, got None."),
+            (Adam, {"amsgrad": "no"}, TypeError, "Adam: amsgrad must be True or False, got 'no'."),
+            (Adam, {"maximize": 1}, TypeError, "Adam: maximize must be True or False, got 1."),
+            (SGD, {"maximize": None}, TypeError, "SGD: maximize must be True or False, got None."),
+            (
+                SGD,
+                {"nesterov": "False", "momentum": 0.5},
+                TypeError,
+                "SGD: nesterov must be True or False, got 'False'.",
+            ),
         ],
     )
     def test_options(self, kind, options, error, message):

@@ -196,7 +196,43 @@ class Plain(Optimizer):
         (
             lambda o: SequentialLR(o, [StepLR(o, 1), LinearLR(o, per_epoch=False)], [2]),
             ValueError,
-            "SequentialLR: schedulers must all have the same per_epoch",
+            "SequentialLR: schedulers must all have the same per_epoch, and be at least one, got "
+            "StepLR(per_epoch=True), LinearLR(per_epoch=False); pass the same per_epoch to each of them.",
+        ),
+        (
+            lambda o: SequentialLR(o, [LinearLR(o), OneCycleLR(o, 1.0, 9)], [2]),
+            ValueError,
+            "SequentialLR: schedulers must all have the same per_epoch, and be at least one, got "
+            "LinearLR(per_epoch=True), OneCycleLR(per_epoch=False); pass the same per_epoch to each of them.",
+        ),
+        (lambda o: StepLR(o, 1, per_epoch="no"), TypeError, "StepLR: per_epoch must be True or False, got 'no'."),
+        (lambda o: OneCycleLR(o, 1.0, 5, per_epoch=1), TypeError, "OneCycleLR: per_epoch must be True or False, got 1"),
+        (
+            lambda o: OneCycleLR(o, 1.0, 5, three_phase="no"),
+            TypeError,
+            "OneCycleLR: three_phase must be True or False, got 'no'.",
+        ),
+        (
+            lambda o: OneCycleLR(o, 1.0, 5, cycle_momentum=None),
+            TypeError,
+            "OneCycleLR: cycle_momentum must be True or False, got None.",
+        ),
+        (lambda o: StepLR(o, 1, last_epoch=0.5), TypeError, "StepLR: last_epoch must be an int, got 0.5."),
+        (
+            lambda o: ExponentialLR(o, 1.0, -2),
+            ValueError,
+            "ExponentialLR: last_epoch must be -1 to begin, or the last step that was done, got -2.",
+        ),
+        (
+            lambda o: LinearLR(o, last_epoch=3),
+            ValueError,
+            "LinearLR: last_epoch=3 goes on with a schedule, but group 0 of the optimizer has no 'initial_lr'; load "
+            "the optimizer's state dict first, or leave last_epoch out.",
+        ),
+        (
+            lambda o: OneCycleLR(o, 1.0, 5, last_epoch=3),
+            ValueError,
+            "OneCycleLR: last_epoch=3 goes on with a schedule, but group 0 of the optimizer has no 'initial_lr'; ",
         ),
         (
             lambda o: SequentialLR(o, [StepLR(o, 1), StepLR(o, 2)], []),
@@ -226,6 +262,79 @@ def test_a_step_beyond_the_cycle():
     with pytest.raises(ValueError, match=r"^OneCycleLR: step 4 is beyond total_steps=3; make the cycle as long as"):
         schedule.step()
     assert schedule.last_epoch == 3
+
+
+@given(length=st.integers(2, 20), begin=st.integers(1, 10), end=st.integers(1, 30), done=st.integers(0, 12))
+def test_steps_left(length, begin, end, done):
+    """As many as can be done."""
+    o = optimizer(momentum=0.5)
+    assert StepLR(o, 1).steps_left() == math.inf
+    cycle = OneCycleLR(o, 1.0, length, per_epoch=True)
+    parts = [LinearLR(o), cycle, StepLR(o, 2)][: 2 if end > 15 else 3]
+    schedule = SequentialLR(o, parts, [begin, begin + end][: len(parts) - 1])
+    for _ in range(done):
+        try:
+            schedule.step()
+        except ValueError:
+            break
+    left, count = schedule.steps_left(), 0
+    try:
+        while count < 60:
+            schedule.step()
+            count += 1
+    except ValueError:
+        assert left == count
+    else:
+        assert left == math.inf
+
+
+def test_a_last_epoch_beyond_the_cycle():
+    o = optimizer(momentum=0.5)
+    OneCycleLR(o, 1.0, 5)
+    before = o.state_dict()
+    with pytest.raises(ValueError, match=r"^OneCycleLR: last_epoch=5 is beyond total_steps=5\.$"):
+        OneCycleLR(o, 1.0, 5, last_epoch=5)
+    assert o.state_dict() == before
+
+
+def test_a_step_beyond_a_cycle_in_a_sequence():
+    o = optimizer(momentum=0.5)
+    cycle = OneCycleLR(o, 1.0, 4, per_epoch=True)
+    schedule = SequentialLR(o, [LinearLR(o, total_iters=2), cycle], [2])
+    for _ in range(6):
+        schedule.step()
+    before = o.state_dict()
+    with pytest.raises(ValueError, match=r"^OneCycleLR: step 5 is beyond total_steps=4; make the cycle as long as"):
+        schedule.step()
+    assert schedule.last_epoch == 6
+    assert o.state_dict() == before
+
+
+LAST_EPOCH = {
+    "step": lambda o, n, k: StepLR(o, n, 0.5, k),
+    "multi": lambda o, n, k: MultiStepLR(o, [1, n, n], last_epoch=k),
+    "exponential": lambda o, n, k: ExponentialLR(o, 1 / n, k),
+    "linear": lambda o, n, k: LinearLR(o, 0.1, 0.9, n, k),
+    "cosine": lambda o, n, k: CosineAnnealingLR(o, n, 0.01, k),
+    "cycle": lambda o, n, k: OneCycleLR(o, 1.0, n + 60, last_epoch=k),
+    "sequence": lambda o, n, k: SequentialLR(o, [LinearLR(o, 0.1), CosineAnnealingLR(o, n + 5)], [n], k),
+}
+
+
+@given(name=st.sampled_from(sorted(LAST_EPOCH)), n=st.integers(1, 20), done=st.integers(0, 30))
+def test_last_epoch_goes_on_where_the_optimiser_was(name, n, done):
+    straight = LAST_EPOCH[name](optimizer(momentum=0.5), n, -1)
+    for _ in range(done):
+        straight.step()
+    o = optimizer(lr=7.0)
+    o.load_state_dict(straight.optimizer.state_dict())
+    resumed = LAST_EPOCH[name](o, n, done - 1)
+    for _ in range(10):
+        assert resumed.last_epoch == straight.last_epoch
+        assert o.state_dict() == straight.optimizer.state_dict()
+        assert resumed.get_last_lr() == straight.get_last_lr()
+        straight.step()
+        resumed.step()
 
 
 def test_a_group_added_after_the_schedule():

@@ -144,6 +144,8 @@ class TestEarlyStopping:
     def test_a_name_that_will_not_be_there(self):
         t = trainer()
         before = bits(t)
+        with pytest.raises(ValueError, match="the logs will have loss, accuracy, val_loss, val_accuracy; name one"):
+            trainer().fit(X, y, validation_split=0.1, callbacks=[EarlyStopping("val_f1")])
         with pytest.raises(ValueError, match="monitor is 'val_loss', but the logs will have loss, accuracy; pass"):
             t.fit(X, y, callbacks=[EarlyStopping()])
         assert bits(t) == before

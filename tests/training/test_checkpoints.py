@@ -121,6 +121,57 @@ class TestResuming:
         second.fit(X, y, 4, 16, resume=True)
         assert bits(second) == bits(whole)
 
+    @pytest.mark.parametrize(
+        ("other", "message"),
+        [
+            (
+                (X[:50], y[:50]),
+                "on X of shape (60, 4) and float32, but X is of shape (50, 4) and float32; pass the data",
+            ),
+            (
+                (X.astype(np.float64), y),
+                "on X of shape (60, 4) and float32, but X is of shape (60, 4) and float64; pass",
+            ),
+            ((X, np.eye(3)[y]), "on y of shape (60,) and int64, but y is of shape (60, 3) and float64; pass the data"),
+        ],
+    )
+    def test_other_data(self, path, other, message):
+        first, second = trainer(), trainer()
+        first.fit(X, y, 2, seed=0)
+        first.save_checkpoint(path)
+        second.load_checkpoint(path)
+        for t in (first, second):
+            before = bits(t)
+            with pytest.raises(ValueError, match="^" + re.escape("resume=True goes on with a training " + message)):
+                t.fit(*other, 4, resume=True)
+            assert bits(t) == before
+            assert len(t.history) == 2
+        # in place of what was loaded, nothing is lost
+        first.fit(X, list(y), 4, resume=True)
+        second.fit(X, y.astype(np.int16), 4, resume=True)
+        assert bits(first) == bits(second)
+        assert len(first.fit(*other, 1)) == 1
+
+    def test_a_checkpoint_of_an_earlier_version(self, tmp_path):
+        """It does not say of which data it is, and knows no amsgrad."""
+        first = trainer()
+        first.fit(X, y, 2, seed=0)
+        first.save_checkpoint(tmp_path / "a.npz")
+        with np.load(tmp_path / "a.npz") as found:
+            arrays = dict(found)
+        content = json.loads(arrays.pop("normcore.json").tobytes())
+        del content["run"]["data"]
+        for group in content["optimizer"][1]["param_groups"]:
+            del group["amsgrad"], group["maximize"]
+        arrays["normcore.json"] = np.frombuffer(json.dumps(content).encode(), np.uint8)
+        np.savez(tmp_path / "b.npz", **arrays)
+        second = trainer()
+        second.load_checkpoint(tmp_path / "b.npz")
+        second.fit(X, y, 4, resume=True)
+        straight = trainer()
+        straight.fit(X, y, 4, seed=0)
+        assert bits(second) == bits(straight)
+
     def test_callbacks_remember(self, path):
         def callbacks():
             return [

@@ -23,7 +23,7 @@ from normcore.nn import (
     ReLU,
     Sequential,
 )
-from normcore.optim import SGD, Adam
+from normcore.optim import SGD, Adam, OneCycleLR
 from normcore.training import Callback, DivergenceError, Trainer
 from normcore.training._weights import by_class
 
@@ -233,10 +233,38 @@ class TestWeights:
         assert scores["loss"] == pytest.approx(np.average(np.abs(t.predict(X) - X[:, :1])[:, 0], weights=w), rel=1e-12)
         assert np.isfinite(t.fit(X, X[:, :1], sample_weight=w, seed=0).history["loss"]).all()
 
+    @pytest.mark.parametrize("per_epoch", [False, True])
+    def test_a_cycle_that_is_shorter_than_the_training(self, per_epoch):
+        model = MLP([4, 8, 3], seed=0)
+        optimizer = SGD(model.parameters(), lr=0.05, momentum=0.9)
+        cycle = OneCycleLR(optimizer, 0.05, total_steps=4 if per_epoch else 8, per_epoch=per_epoch)
+        t = Trainer(model, optimizer, scheduler=cycle)
+        before = bits(t)
+        said = "4 steps left, but this training takes 5" if per_epoch else "8 steps left, but this training takes 10"
+        with pytest.raises(ValueError, match=f"^fit: scheduler is OneCycleLR, which has {said}; make the cycle"):
+            t.fit(X, y, 5, batch_size=30)
+        assert bits(t) == before
+        t.fit(X, y, 2, batch_size=30)
+        t.fit(X, y, 4, batch_size=30, resume=True)
+        with pytest.raises(ValueError, match="which has 0 steps left, but this training takes "):
+            t.fit(X, y, 5, batch_size=30, resume=True)
+
     @pytest.mark.parametrize(
         ("arguments", "error", "message"),
         [
-            ({"sample_weight": np.ones(3)}, ValueError, "fit: sample_weight has shape (3,), but output has shape"),
+            (
+                {"sample_weight": np.ones(3)},
+                ValueError,
+                "fit: sample_weight has shape (3,), but X has 60 rows; pass one weight for each row, an array of shape "
+                "(60,).",
+            ),
+            (
+                {"sample_weight": np.ones((60, 1))},
+                ValueError,
+                "fit: sample_weight has shape (60, 1), but X has 60 rows; pass one weight for each row, "
+                "sample_weight.reshape(60).",
+            ),
+            ({"sample_weight": 1.0}, ValueError, "fit: sample_weight has shape (), but X has 60 rows; pass one weight"),
             ({"sample_weight": -np.ones(60)}, ValueError, "fit: sample_weight must be finite and not negative"),
             ({"sample_weight": np.full(60, np.nan)}, ValueError, "fit: sample_weight must be finite and not negative"),
             ({"sample_weight": np.zeros(60)}, ValueError, "fit: sample_weight is 0 everywhere, so no row counts;"),
@@ -255,7 +283,8 @@ class TestWeights:
             (
                 {"class_weight": "balanced", "y": np.eye(3)[y]},
                 ValueError,
-                "class_weight needs y to hold one class for each row, but y has shape (60, 3); pass sample_weight.",
+                "class_weight needs y to hold one class for each row, but y has shape (60, 3); pass sample_weight, "
+                "or a loss with weights of its own.",
             ),
         ],
     )  # fmt: skip

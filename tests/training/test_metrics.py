@@ -10,12 +10,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trainers import bits, data
 
-from normcore.nn import MLP, CrossEntropyLoss
+from normcore.nn import MLP, BatchNorm1d, CrossEntropyLoss, Linear, Module, Sequential
 from normcore.training import Callback, PooledMetric, Trainer
 from normcore.training._pooled import F1, R2, RMSE
 from normcore.training.metrics import accuracy, binary_accuracy, mae, mse, resolve, top_k_accuracy
 
 X, y = data()
+
+
+class Columns(Module):
+    """(N, 1) as (N,)."""
+
+    def forward(self, x):
+        return x[:, 0]
 
 
 def f1_of(hits, false_positive, false_negative):
@@ -137,6 +144,36 @@ class TestOverAllRows:
         assert finite == [counts[start : start + 7].any() for start in range(0, 60, 7)]
         assert all(np.isfinite(value[0]) for value in history.values())
         assert all(np.isnan(value) for value in t.evaluate(X, np.full_like(y, index)).values())
+
+    @pytest.mark.parametrize("index", [-100, 1])
+    @pytest.mark.parametrize("soft", [False, True])
+    def test_places_of_rows(self, index, soft):
+        """A class for every place of (N, C, d): metrics are those of the places as rows."""
+        rng = np.random.default_rng(0)
+        x = rng.normal(size=(40, 3, 5)).astype(np.float32)
+        classes = (x + rng.normal(size=x.shape)).argmax(axis=1)
+        names = ["accuracy", "f1", "top_2_accuracy"]
+
+        def trainer(loss):
+            return Trainer(Sequential(BatchNorm1d(3)), loss=loss, metrics=names)
+
+        t, rows = trainer(CrossEntropyLoss(ignore_index=-100 if soft else index)), trainer(CrossEntropyLoss())
+        target = np.moveaxis(np.eye(3)[classes], -1, 1) if soft else classes.copy()
+        counts = np.ones(classes.shape, bool)
+        if not soft:
+            target[::3, 2] = target[:7] = index  # a batch of 7 has none that counts
+            counts = target != index
+        as_rows = np.moveaxis(x, 1, -1)[counts]
+        want = rows.evaluate(as_rows, classes[counts])
+        assert t.evaluate(x, target, batch_size=7) == pytest.approx(want, rel=1e-6)
+        assert want["accuracy"] == np.mean(as_rows.argmax(1) == classes[counts])
+        history = t.fit(x, target, 3, 7, validation_data=(x, target), sample_weight=np.ones(40), seed=0).history
+        assert np.isfinite(list(history.values())).all()
+
+    def test_an_output_without_columns(self):
+        t = Trainer(Sequential(Linear(4, 1, rng=0), Columns()))
+        with pytest.raises(ValueError, match=r"^the model's output has shape \(60,\), but cross-entropy needs a co"):
+            t.fit(X, np.full(60, 0.5, np.float32))
 
     @pytest.mark.parametrize("name", ["r2", "mae", "binary_accuracy"])
     def test_what_does_not_fit_is_found_before_training(self, name):

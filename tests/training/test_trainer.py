@@ -430,7 +430,16 @@ class TestRefusals:
                 "callbacks must hold Callback objects, got builtin_function_or_method; ",
             ),
             ({"validation_data": X}, TypeError, "validation_data must be a pair (X, y), got ndarray."),
-            ({"validation_data": (X, y, y)}, TypeError, "validation_data must be a pair (X, y), got tuple."),
+            ({"validation_data": (X, y, y)}, TypeError, "validation_data must be a pair (X, y), got tuple of 3."),
+            ({"X": [[1.0, 2.0], [1.0]]}, ValueError, "X must be an array, got a list with rows of unequal length."),
+            ({"y": [[1.0, 2.0], [1.0]]}, ValueError, "y must be an array, got a list with rows of unequal length."),
+            ({"X": None}, TypeError, "X must be an array, got NoneType."),
+            ({"y": None}, TypeError, "y must be an array, got NoneType."),
+            (
+                {"y": y[:, None]},
+                ValueError,
+                f"but output has {len(y)} rows; pass one class for each row, target.reshape({len(y)}).",
+            ),
             ({"validation_data": (X[:0], y[:0])}, ValueError, "validation_data's X has no rows; pass at least one."),
             (
                 {"validation_data": (X, y[:1])},

@@ -36,6 +36,14 @@ OPTIMIZERS = {
     "adamw": ("AdamW", {"lr": 0.02}),
     "adamw options": ("AdamW", {"lr": 0.01, "betas": (0.8, 0.95), "eps": 1e-6, "weight_decay": 0.3}),
     "adamw undecayed": ("AdamW", {"lr": 0.01, "weight_decay": 0.0}),
+    "amsgrad": ("Adam", {"lr": 0.02, "betas": (0.9, 0.9), "amsgrad": True}),
+    "amsgrad decay": ("Adam", {"lr": 0.02, "betas": (0.9, 0.8), "amsgrad": True, "weight_decay": 0.1}),
+    "amsgrad adamw": ("AdamW", {"lr": 0.02, "betas": (0.9, 0.8), "amsgrad": True, "weight_decay": 0.3}),
+    "maximize": ("SGD", {"lr": 0.005, "maximize": True}),
+    "maximize decay": ("SGD", {"lr": 0.002, "momentum": 0.5, "nesterov": True, "maximize": True, "weight_decay": 0.1}),
+    "maximize dampening": ("SGD", {"lr": 0.002, "momentum": 0.5, "dampening": 0.3, "maximize": True}),
+    "maximize adam": ("Adam", {"lr": 0.02, "maximize": True, "weight_decay": 0.1}),
+    "maximize adamw": ("AdamW", {"lr": 0.02, "maximize": True, "amsgrad": True}),
 }
 optimizers = pytest.mark.parametrize(("kind", "options"), OPTIMIZERS.values(), ids=OPTIMIZERS)
 
@@ -288,6 +296,27 @@ def test_state_dicts_of_schedules_go_both_ways(kind, options):
         peer_step(back, peer_resumed)
         assert_groups_agree(again, theirs)
         assert_groups_agree(again, back)
+
+
+@pytest.mark.parametrize("optimizer", ["SGD", "Adam"])
+@schedules
+def test_last_epoch(kind, options, optimizer):
+    ours, schedule, theirs, peer = scheduled(kind, options, optimizer)
+    for _ in range(10):
+        schedule.step()
+        peer_step(theirs, peer)
+    found = []
+    for module, before in ((optim, ours), (torch.optim.lr_scheduler, theirs)):
+        library, parameters = (optim, pair(np.float64)[0]) if module is optim else (torch.optim, pair(np.float64)[1])
+        again = getattr(library, optimizer)([{"params": parameters[:1]}, {"params": parameters[1:]}], lr=0.5)
+        again.load_state_dict(before.state_dict())
+        found += [again, getattr(module, kind)(again, **options, last_epoch=9)]
+    ours, schedule, theirs, peer = found
+    for _ in range(12):
+        assert schedule.last_epoch == peer.last_epoch
+        assert_groups_agree(ours, theirs)
+        schedule.step()
+        peer_step(theirs, peer)
 
 
 @pytest.mark.parametrize(("kind", "options"), SEQUENCES.values(), ids=SEQUENCES)

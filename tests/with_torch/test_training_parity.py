@@ -265,6 +265,36 @@ def test_options_of_losses(rng, reduction, dtype, weighted):
         np.testing.assert_allclose(criterion.backward(), np.nan_to_num(ty.grad.numpy()), **tol(dtype, 9, "dx"))
 
 
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("shape", [(4,), (5, 4, 3), (5, 4, 2, 3), (2, 4, 1, 3, 2)], ids=str)
+def test_cross_entropy_of_places(rng, reduction, dtype, weighted, shape):
+    places = shape[:1] + shape[2:] if len(shape) > 1 else ()
+    y = rng.normal(size=shape).astype(dtype)
+    weight = rng.uniform(size=4).astype(dtype) if weighted else None
+    classes = rng.integers(4, size=places)
+    for target in (
+        classes,
+        np.where(rng.integers(3, size=places) == 1, -100, classes),
+        np.full(places, -100),
+        rng.uniform(size=shape).astype(dtype),
+    ):
+        for smoothing, ignore in ((0.0, -100), (0.2, -100), (0.0, 2), (0.3, 2)):
+            if ignore == 2 and (np.asarray(target).dtype.kind == "f" or (target == -100).any()):
+                continue
+            options = {"weight": weight, "label_smoothing": smoothing, "ignore_index": ignore}
+            criterion = nn.CrossEntropyLoss(reduction, **options)
+            theirs = {**options, "weight": None if weight is None else torch.from_numpy(weight)}
+            ty = torch.from_numpy(y).requires_grad_()
+            loss = tnn.CrossEntropyLoss(reduction=reduction, **theirs)(ty, torch.as_tensor(target))
+            loss.sum().backward()
+            got = criterion(y, target)
+            assert np.shape(got) == tuple(loss.shape)
+            np.testing.assert_allclose(got, loss.detach().numpy(), **tol(dtype, y.size, "dx", scale=4))
+            np.testing.assert_allclose(criterion.backward(), np.nan_to_num(ty.grad.numpy()), **tol(dtype, y.size, "dx"))
+
+
 @pytest.mark.parametrize(("kind", "options"), OPTIMIZERS.values(), ids=OPTIMIZERS)
 def test_a_training_is_handed_over_and_back(rng, kind, options):
     """Ours, then PyTorch's from our state dicts, then ours again from PyTorch's: as if PyTorch had done it all."""

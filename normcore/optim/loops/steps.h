@@ -11,6 +11,7 @@ typedef struct {
     const void *grad;
     void *first;  /* Adam's exp_avg, SGD's momentum buffer or NULL */
     void *second; /* Adam's exp_avg_sq */
+    void *third;  /* Adam's max_exp_avg_sq, or NULL */
     ptrdiff_t n;
     double size;   /* Adam: lr / (1 - beta1**t) */
     double scale;  /* Adam: 1 / sqrt(1 - beta2**t) */
@@ -19,12 +20,14 @@ typedef struct {
 
 typedef struct {
     double rate1, beta2, rate2, eps; /* rate = 1 - beta */
+    double sign;                     /* of the gradient: -1 to maximise */
     double decay;                    /* weight_decay, or for `decoupled` 1 - lr * weight_decay */
     int decays, decoupled;
 } AdamOptions;
 
 typedef struct {
     double lr, momentum, rate, decay; /* rate = 1 - dampening */
+    double sign;                      /* as Adam's */
     int decays, nesterov;
 } SgdOptions;
 
