@@ -67,8 +67,8 @@ def interleaved(
     warm : float
         Seconds of untimed calls before a sample, one at least: more for what runs in a loop for minutes, whose threads
         are awake then.
-    sample : float
-        Seconds of calls in a sample.
+    sample : float, optional
+        Seconds of calls in a sample; SAMPLE if not given.
 
     Returns
     -------
@@ -78,7 +78,7 @@ def interleaved(
     gc.collect()
     gc.disable()
     try:
-        return _rounds(ways, seconds, rounds, reference, warm, sample)
+        return _rounds(ways, seconds, rounds, reference, warm, SAMPLE if sample is None else sample)
     finally:
         if collecting:
             gc.enable()
