@@ -49,7 +49,7 @@ def interleaved(
     rounds: int = ROUNDS,
     reference: str = "normcore",
     warm: float = 0.0,
-    sample: float = SAMPLE,
+    sample: float | None = None,
 ) -> Times:
     """Time contenders in turns.
 
