@@ -53,12 +53,12 @@ class Coefficients:
         # coefs_ and intercepts_ are views of the network's memory, and would come back as copies.
         if hasattr(self, "model_"):
             self._synced()
-        state: dict[str, Any] = dict(super().__getstate__())
+        state: dict[str, Any] = dict(super().__getstate__())  # type: ignore[misc] # of the BaseEstimator behind it
         for name in ("coefs_", "intercepts_", "_linked"):
             state.pop(name, None)
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
+        super().__setstate__(state)  # type: ignore[misc] # as above
         if hasattr(self, "model_"):
             self._link()

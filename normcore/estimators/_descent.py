@@ -172,9 +172,7 @@ class _Watch:
             self._keep()
 
     def _keep(self) -> None:
-        model = self._estimator.model_
-        arrays = [*(parameter.data for parameter in model.parameters()), *model.buffers()]
-        self._kept = [(array, array.copy()) for array in arrays]
+        self._kept = [(array, array.copy()) for array in _network.arrays(self._estimator.model_)]
 
     def restore(self) -> None:
         """Put the best weights back, with early stopping."""

@@ -49,6 +49,7 @@ def minimise(estimator: BaseMLP, data: Data, objective: Objective, twin: MLP) ->
     parts, start = [], 0
     for param in params:
         parts.append(slice(start, start := start + param.data.size))
+
     def put(x: Array) -> None:
         for param, part in zip(params, parts, strict=True):
             param.data.ravel(order="K")[...] = x[part]

@@ -31,7 +31,7 @@ STOCHASTIC = ("sgd", "adam")
 FLOATS = (np.float64, np.float32)
 
 
-class BaseMLP(Coefficients, BaseEstimator, ABC):
+class BaseMLP(Coefficients, BaseEstimator, ABC):  # type: ignore[misc] # sklearn has no types
     """Base of `MLPClassifier` and `MLPRegressor`."""
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
@@ -130,9 +130,13 @@ class BaseMLP(Coefficients, BaseEstimator, ABC):
     def _score_outputs(self, output: Array, data: Data) -> float:
         """Accuracy or R2 of the network's outputs."""
 
+    @abstractmethod
     def _class_weights(self, y: Array, incremental: bool) -> Array | None:
         """How much each row counts because of its class."""
-        return None
+
+    def _take(self, arguments: dict[str, Any]) -> None:
+        """Make the arguments of a constructor attributes, as they are: what scikit-learn wants of it."""
+        self.__dict__.update({name: value for name, value in arguments.items() if name not in ("self", "__class__")})
 
     # Fitting
 
@@ -153,12 +157,12 @@ class BaseMLP(Coefficients, BaseEstimator, ABC):
                 f"{self._structure}, but parameters and data now ask for {structure}; set them back, or begin anew "
                 "with warm_start=False."
             )
-        self._check_rows(X.shape[0])
         self.n_outputs_ = y.shape[1]
         objective = self._make_objective()
         model = _network.build(*structure, X.dtype, random_state) if first else self._synced()
-        dtype = np.dtype(np.float64) if self.solver == "lbfgs" else model[0].weight.dtype
+        dtype = np.dtype(np.float64) if self.solver == "lbfgs" else next(model.parameters()).dtype
         data, validation = self._split(X, y, weights, validation_data, random_state, dtype, incremental)
+        self._check_rows(len(data.rows))
         if first:
             self._begin(model, structure)
         if self.solver == "lbfgs":
@@ -166,7 +170,6 @@ class BaseMLP(Coefficients, BaseEstimator, ABC):
 
             minimise(self, data, objective, _network.build(*structure, dtype, np.random.RandomState(0)))
         else:
-            self._check_rows(len(data.rows))
             if not isinstance(self.batch_size, str) and self.batch_size > len(data.rows):
                 warnings.warn(
                     "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped", stacklevel=4
@@ -174,11 +177,9 @@ class BaseMLP(Coefficients, BaseEstimator, ABC):
             self._open_curves(validation is not None)
             if not incremental or not hasattr(self, "_optimizer"):
                 self._optimizer = self._make_optimizer()
-            _descent.descend(
-                self, data, validation, objective, random_state, self._optimizer, callbacks, incremental
-            )
+            _descent.descend(self, data, validation, objective, random_state, self._optimizer, callbacks, incremental)
         # Running statistics included.
-        if not all(np.isfinite(array).all() for array in self.model_.state_dict().values()):
+        if not all(np.isfinite(array).all() for array in _network.arrays(self.model_)):
             raise ValueError(
                 "Solver produced non-finite parameter weights. The input data may contain large values and need to be "
                 "preprocessed."
@@ -318,7 +319,7 @@ class BaseMLP(Coefficients, BaseEstimator, ABC):
     def _outputs(self, X: Any) -> Array:
         """What the network returns for X: logits, logarithms or numbers."""
         if not hasattr(self, "model_"):
-            check_is_fitted(self)
+            check_is_fitted(self, "model_")
         model = self._synced()
         if not self._is_plain(X):
             X = validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)

@@ -57,9 +57,9 @@ PARAMETERS = """hidden_layer_sizes : array-like of int, or int
         The probability with which each output of a hidden layer is left out of a training step; from 0 to below 1.
         Needs "adam" or "sgd".
     callbacks : list of normcore.training.Callback, optional
-        Told of every epoch of `fit`, with the logs "loss", and where there is validation "val_loss" and "val_{score}";
-        they get a `Trainer` whose `stop_training`, `optimizer` and `history` work as in `Trainer.fit`. `clone` copies
-        them, as it does every parameter. Needs "adam" or "sgd".""".replace("{score}", "accuracy\" or \"val_r2")
+        Told of every epoch of `fit`, with the logs "loss" and, where there is validation, "val_loss" and "val_accuracy"
+        or "val_r2". They get a `Trainer` whose `stop_training`, `optimizer` and `history` work as in `Trainer.fit`.
+        `fit` uses these very objects; `clone` copies them. Needs "adam" or "sgd"."""
 
 ATTRIBUTES = """model_ : normcore.MLP
         The network: layers, normalisation with its running statistics, dropout. In evaluation mode; it returns what
@@ -116,6 +116,4 @@ FIT = """Train the network.
 
 def documented(text: str, parameters: str, attributes: str) -> str:
     """A docstring with the shared parts put in."""
-    return text.replace("{{", "{").replace("}}", "}").replace("{parameters}", parameters).replace(
-        "{attributes}", attributes
-    )
+    return text.replace("{parameters}", parameters).replace("{attributes}", attributes)

@@ -58,6 +58,11 @@ def batch_norms(model: MLP) -> list[BatchNorm1d]:
     return [layer for layer in model if isinstance(layer, BatchNorm1d)]
 
 
+def arrays(model: MLP) -> list[Array]:
+    """All parameters and buffers, not copies."""
+    return [*(parameter.data for parameter in model.parameters()), *model.buffers()]
+
+
 def is_settling(layers: Sequence[BatchNorm1d]) -> bool:
     """Whether running statistics still are plain averages; when they no longer are, they become moving ones.
 

@@ -6,13 +6,13 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from normcore import optim
 from normcore.nn import Parameter
-from normcore.optim import SGD, Adam, Optimizer
 
 DECAYED = 0  # the group of parameters that the penalty is about
 
 
-class EpsilonHatAdam(Adam):
+class Adam(optim.Adam):
     """Adam in the form that section 2 of its paper ends with, scikit-learn's: eps stands outside of the correction.
 
     `p = p - lr * sqrt(1 - beta2**t) / (1 - beta1**t) * m / (sqrt(v) + eps)`: the same with
@@ -38,16 +38,16 @@ def make(
     eps: float,
     momentum: float,
     nesterov: bool,
-) -> Optimizer:
+) -> optim.Optimizer:
     """An optimiser whose first group is `decayed`."""
     groups: list[dict[str, Any]] = [{"params": list(decayed)}, {"params": list(others)}]
     if solver == "adam":
-        return EpsilonHatAdam(groups, lr, betas, eps)
+        return Adam(groups, lr, betas, eps)
     # Without momentum Nesterov's is plain descent.
-    return SGD(groups, lr, momentum, nesterov=nesterov and momentum > 0)
+    return optim.SGD(groups, lr, momentum, nesterov=nesterov and momentum > 0)
 
 
-def set_lr(optimizer: Optimizer, lr: float) -> None:
+def set_lr(optimizer: optim.Optimizer, lr: float) -> None:
     """Set the learning rate, and keep the velocity.
 
     scikit-learn's momentum is of steps, `v = momentum * v - lr * g`, ours of gradients: when lr changes, the steps

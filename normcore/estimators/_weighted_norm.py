@@ -56,7 +56,8 @@ class WeightedBatchNorm(Module):
             if n > 1:
                 layer._take_in(mean, var * (n / (n - 1.0)))
                 count += 1
-        return (xhat * layer.weight.data + layer.bias.data).astype(x.dtype, copy=False)
+        y: Array = (xhat * layer.weight.data + layer.bias.data).astype(x.dtype, copy=False)
+        return y
 
     def backward(self, dy: Array) -> Array:
         """Set the gradients of weight and bias and return dx."""
@@ -69,7 +70,7 @@ class WeightedBatchNorm(Module):
         dweight = np.einsum("nc,nc->c", dy, xhat)
         weight.new_grad()[...] = dweight
         bias.new_grad()[...] = dbias
-        dx = (dy - share[:, None] * (dbias + xhat * dweight)) * (weight.data * rstd)
+        dx: Array = (dy - share[:, None] * (dbias + xhat * dweight)) * (weight.data * rstd)
         return dx.astype(dtype, copy=False)
 
 

@@ -23,7 +23,7 @@ from ._mlp_docs import ATTRIBUTES, FIT, PARAMETERS, documented
 from ._objective import Objective, of_classifier
 
 
-class MLPClassifier(ClassifierMixin, BaseMLP):
+class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc] # sklearn has no types
     __doc__ = documented(
         """Multilayer perceptron that classifies: scikit-learn's `MLPClassifier` with normalisation between its layers.
 
@@ -80,7 +80,9 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
     BatchNorm1d(32, eps=1e-05, momentum=0.1, affine=True, bias=True, track_running_stats=True)
     """,
         parameters=PARAMETERS,
-        attributes=ATTRIBUTES.format(score="accuracy", output='"softmax" or "logistic"'),
+        attributes=ATTRIBUTES.format(
+            score="accuracy", output='"softmax", or "logistic" for two classes and for labels'
+        ),
     )
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
@@ -124,42 +126,14 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         class_weight: Mapping[Any, float] | str | None = None,
         callbacks: Iterable[Callback] | None = None,
     ) -> None:
-        self.hidden_layer_sizes = hidden_layer_sizes
-        self.activation = activation
-        self.solver = solver
-        self.alpha = alpha
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.learning_rate_init = learning_rate_init
-        self.power_t = power_t
-        self.max_iter = max_iter
-        self.shuffle = shuffle
-        self.random_state = random_state
-        self.tol = tol
-        self.verbose = verbose
-        self.warm_start = warm_start
-        self.momentum = momentum
-        self.nesterovs_momentum = nesterovs_momentum
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.beta_1 = beta_1
-        self.beta_2 = beta_2
-        self.epsilon = epsilon
-        self.n_iter_no_change = n_iter_no_change
-        self.max_fun = max_fun
-        self.norm = norm
-        self.dropout = dropout
-        self.class_weight = class_weight
-        self.callbacks = callbacks
+        self._take(locals())
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Any, y: Any, sample_weight: Any = None, *, validation_data: Any = None) -> MLPClassifier:
         self._fit(X, y, sample_weight, validation_data)
         return self
 
-    fit.__doc__ = FIT.format(
-        y="y : array of shape (n_samples,), or of shape (n_samples, n_labels) with 0 and 1\n            The classes of rows."
-    )
+    fit.__doc__ = FIT.replace("{y}", "y : array of shape (n_samples,), or of shape (n_samples, n_labels) with 0 and 1")
 
     @available_if(has_partial_fit)
     @_fit_context(prefer_skip_nested_validation=True)
@@ -183,9 +157,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             Itself.
         """
         if _check_partial_fit_first_call(self, classes):
-            self._label_binarizer = LabelBinarizer().fit(
-                y if type_of_target(y).startswith("multilabel") else classes
-            )
+            self._label_binarizer = LabelBinarizer().fit(y if type_of_target(y).startswith("multilabel") else classes)
         self._fit(X, y, sample_weight, incremental=True)
         return self
 
@@ -204,7 +176,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         output = self._outputs(X)
         found = self._decided(output)
         if output.shape[1] > 1 and self.out_activation_ == "logistic":
-            return found.astype(int)
+            # As sparse as the labels were.
+            return self._label_binarizer.inverse_transform(found)  # type: ignore[no-any-return] # scikit-learn has no types
         return self.classes_[found.reshape(-1)]
 
     def predict_proba(self, X: Any) -> Array:
@@ -246,16 +219,14 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             z -= np.maximum.reduce(z, axis=1, keepdims=True)
             z -= np.log(np.add.reduce(np.exp(z), axis=1, keepdims=True))
             return z
-        zero = z.dtype.type(0)
-        yes: Array = -np.logaddexp(zero, -z)
-        return np.concatenate([-np.logaddexp(zero, z), yes], axis=1) if z.shape[1] == 1 else yes
+        p = _sigmoid(z)
+        yes = _log(p, z)
+        return np.concatenate([_log(1 - p, -z), yes], axis=1) if p.shape[1] == 1 else yes
 
     # What BaseMLP asks for
 
     def _validate_input(self, X: Any, y: Any, incremental: bool, reset: bool) -> tuple[Any, Array]:
-        X, y = validate_data(
-            self, X, y, accept_sparse=["csr", "csc"], multi_output=True, dtype=FLOATS, reset=reset
-        )
+        X, y = validate_data(self, X, y, accept_sparse=["csr", "csc"], multi_output=True, dtype=FLOATS, reset=reset)
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
         if not hasattr(self, "classes_") or not (self.warm_start or incremental):
@@ -296,7 +267,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             return None
         if self._label_binarizer.y_type_.startswith("multilabel"):
             raise ValueError(
-                "class_weight is for rows of one class each, but y has labels, any number for a row; pass sample_weight."
+                "class_weight is for rows of one class each, but y has labels, any number in a row; pass sample_weight."
             )
         if incremental and isinstance(self.class_weight, str):
             raise ValueError(
@@ -316,7 +287,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         if self.out_activation_ == "softmax":
             return output.argmax(axis=1)  # type: ignore[no-any-return] # NumPy's stubs say Any
         # Of the probability, so that it never disagrees with predict_proba.
-        return (_sigmoid(output) > 0.5).astype(np.intp)  # type: ignore[no-any-return] # NumPy's stubs say Any
+        return (_sigmoid(output) > 0.5).astype(np.intp)
 
     def _score_outputs(self, output: Array, data: Data) -> float:
         right = self._decided(output) == data.target
@@ -334,4 +305,11 @@ def _sigmoid(z: Array) -> Array:
     # exp overflows to inf for very negative z, and 1/inf is the 0 wanted.
     with np.errstate(over="ignore", under="ignore"):
         found: Array = 1 / (1 + np.exp(-z))
+    return found
+
+
+def _log(p: Array, z: Array) -> Array:
+    """The logarithm of p = sigmoid(z), which is z where p has rounded to 0."""
+    with np.errstate(divide="ignore"):
+        found: Array = np.where(p > 0, np.log(p), z)
     return found

@@ -22,9 +22,9 @@ from ._mlp_docs import ATTRIBUTES, FIT, PARAMETERS, documented
 from ._objective import Objective, of_regressor
 
 
-class MLPRegressor(RegressorMixin, BaseMLP):
+class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc] # sklearn has no types
     __doc__ = documented(
-        """Multilayer perceptron that predicts numbers: scikit-learn's `MLPRegressor` with normalisation between its layers.
+        """Multilayer perceptron that predicts numbers: scikit-learn's `MLPRegressor` with normalisation between layers.
 
     All arguments, attributes and methods of scikit-learn's are here and mean the same, so that changing the import is
     all it takes; with `norm=None` it learns the same network, epoch by epoch. What is added: `norm`, `dropout`,
@@ -35,7 +35,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
 
     Parameters
     ----------
-    loss : {{"squared_error", "poisson"}}
+    loss : {"squared_error", "poisson"}
         "poisson" is for counts, y >= 0: the network's outputs are logarithms of their expectations.
     {parameters}
 
@@ -58,8 +58,8 @@ class MLPRegressor(RegressorMixin, BaseMLP):
     Notes
     -----
     For several outputs scikit-learn reports the squared error as the mean over them, and its gradient is that of their
-    sum. So are `loss_` and the steps of "adam" and "sgd" here; "lbfgs" minimises the sum, where scikit-learn hands SciPy
-    the two that do not belong together.
+    sum. So are `loss_` and the steps of "adam" and "sgd" here. "lbfgs" minimises the sum; scikit-learn hands SciPy the
+    mean with the gradient of the sum.
 
     Examples
     --------
@@ -111,40 +111,14 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         dropout: float = 0.0,
         callbacks: Iterable[Callback] | None = None,
     ) -> None:
-        self.loss = loss
-        self.hidden_layer_sizes = hidden_layer_sizes
-        self.activation = activation
-        self.solver = solver
-        self.alpha = alpha
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.learning_rate_init = learning_rate_init
-        self.power_t = power_t
-        self.max_iter = max_iter
-        self.shuffle = shuffle
-        self.random_state = random_state
-        self.tol = tol
-        self.verbose = verbose
-        self.warm_start = warm_start
-        self.momentum = momentum
-        self.nesterovs_momentum = nesterovs_momentum
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.beta_1 = beta_1
-        self.beta_2 = beta_2
-        self.epsilon = epsilon
-        self.n_iter_no_change = n_iter_no_change
-        self.max_fun = max_fun
-        self.norm = norm
-        self.dropout = dropout
-        self.callbacks = callbacks
+        self._take(locals())
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Any, y: Any, sample_weight: Any = None, *, validation_data: Any = None) -> MLPRegressor:
         self._fit(X, y, sample_weight, validation_data)
         return self
 
-    fit.__doc__ = FIT.format(y="y : array of shape (n_samples,) or (n_samples, n_outputs)\n            The targets.")
+    fit.__doc__ = FIT.replace("{y}", "y : array of shape (n_samples,) or (n_samples, n_outputs)")
 
     @available_if(has_partial_fit)
     @_fit_context(prefer_skip_nested_validation=True)
@@ -185,7 +159,13 @@ class MLPRegressor(RegressorMixin, BaseMLP):
 
     # What BaseMLP asks for
 
-    def _validate_input(self, X: Any, y: Any, incremental: bool, reset: bool) -> tuple[Any, Array]:
+    def _validate_input(
+        self,
+        X: Any,
+        y: Any,
+        incremental: bool,  # noqa: ARG002 - the classifier has to know
+        reset: bool,
+    ) -> tuple[Any, Array]:
         X, y = validate_data(
             self, X, y, accept_sparse=["csr", "csc"], multi_output=True, y_numeric=True, dtype=FLOATS, reset=reset
         )
@@ -207,6 +187,9 @@ class MLPRegressor(RegressorMixin, BaseMLP):
 
     def _as_target(self, y: Array, dtype: np.dtype[Any]) -> Array:
         return y.astype(dtype)
+
+    def _class_weights(self, y: Array, incremental: bool) -> Array | None:  # noqa: ARG002 - there are no classes
+        return None
 
     def _predicted(self, output: Array) -> Array:
         if self.out_activation_ == "exp":
