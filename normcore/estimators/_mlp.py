@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
@@ -190,7 +191,10 @@ class BaseMLP(Coefficients, BaseEstimator, ABC):  # type: ignore[misc] # sklearn
         sizes = list(sizes) if hasattr(sizes, "__iter__") else [sizes]
         if np.any(np.array(sizes) <= 0):
             raise ValueError(f"hidden_layer_sizes must be > 0, got {sizes}.")
-        return [int(size) for size in sizes]
+        try:
+            return [operator.index(size) for size in sizes]
+        except TypeError:
+            raise TypeError(f"hidden_layer_sizes must hold whole numbers, got {sizes}.") from None
 
     def _check_combinations(self, callbacks: list[Callback], validation_data: Any, incremental: bool) -> None:
         """What goes with what."""
@@ -252,13 +256,13 @@ class BaseMLP(Coefficients, BaseEstimator, ABC):  # type: ignore[misc] # sklearn
         incremental: bool,
     ) -> tuple[Data, Data | None]:
         """The rows to train on, and those to validate with, if any."""
-        validation, index = None, None
+        validation, trained = None, None
         if validation_data is not None:
             validation = self._validation(validation_data, dtype)
         elif self.early_stopping and self.solver in STOCHASTIC:
             # As scikit-learn: several labels, and the columns of several classes, are not stratified.
             stratify = y.astype(bool) if is_classifier(self) and self.n_outputs_ == 1 else None
-            index, held_out = train_test_split(
+            trained, held_out = train_test_split(
                 np.arange(X.shape[0]),
                 random_state=random_state,
                 test_size=self.validation_fraction,
@@ -275,7 +279,7 @@ class BaseMLP(Coefficients, BaseEstimator, ABC):  # type: ignore[misc] # sklearn
                     "validation_data."
                 )
             validation = Data(Rows(X, dtype, held_out), self._as_target(y[held_out], dtype), held_weights)
-            y, weights = y[index], None if weights is None else weights[index]
+            y, weights = y[trained], None if weights is None else weights[trained]
         by_class = self._class_weights(y, incremental)
         if by_class is not None:
             weights = by_class if weights is None else weights * by_class
@@ -283,7 +287,7 @@ class BaseMLP(Coefficients, BaseEstimator, ABC):  # type: ignore[misc] # sklearn
             raise ValueError(
                 "sample_weight and class_weight leave no row that counts; give some rows a weight above 0."
             )
-        return Data(Rows(X, dtype, index), self._as_target(y, dtype), weights), validation
+        return Data(Rows(X, dtype, trained), self._as_target(y, dtype), weights), validation
 
     def _validation(self, validation_data: Any, dtype: np.dtype[Any]) -> Data:
         if not isinstance(validation_data, (tuple, list)) or len(validation_data) not in (2, 3):

@@ -276,11 +276,12 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc] # sklearn h
                 "classes=classes, y=y)))."
             )
         labels = self.classes_[y.argmax(axis=1) if self.out_activation_ == "softmax" else y[:, 0]]
-        present, inverse = np.unique(labels, return_inverse=True)
-        weights: Array = compute_class_weight(self.class_weight, classes=present, y=labels)[inverse]
+        # A dict may name classes that are not among these rows; counting can only those that are.
+        classes = np.unique(labels) if isinstance(self.class_weight, str) else self.classes_
+        weights: Array = compute_class_weight(self.class_weight, classes=classes, y=labels)
         if not (weights >= 0).all():
             raise ValueError(f"class_weight must hold weights that are not negative, got {self.class_weight!r}.")
-        return weights
+        return weights[np.searchsorted(classes, labels)]
 
     def _decided(self, output: Array) -> Array:
         """The number of the class, shape (N,), or for each column whether it is there."""
