@@ -203,7 +203,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc] # sklearn h
         return np.concatenate([1 - p, p], axis=1) if p.shape[1] == 1 else p
 
     def predict_log_proba(self, X: Any) -> Array:
-        """Return the logarithm of `predict_proba(X)`, finite also where the probability rounds to 0.
+        """Return the logarithm of `predict_proba(X)`; -inf where a probability has rounded to 0.
 
         Parameters
         ----------
@@ -214,14 +214,9 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc] # sklearn h
         -------
         ndarray of shape (n_samples, n_classes)
         """
-        z = self._outputs(X)
-        if self.out_activation_ == "softmax":
-            z -= np.maximum.reduce(z, axis=1, keepdims=True)
-            z -= np.log(np.add.reduce(np.exp(z), axis=1, keepdims=True))
-            return z
-        p = _sigmoid(z)
-        yes = _log(p, z)
-        return np.concatenate([_log(1 - p, -z), yes], axis=1) if p.shape[1] == 1 else yes
+        p = self.predict_proba(X)
+        with np.errstate(divide="ignore"):
+            return np.log(p, out=p)
 
     # What BaseMLP asks for
 
@@ -306,11 +301,4 @@ def _sigmoid(z: Array) -> Array:
     # exp overflows to inf for very negative z, and 1/inf is the 0 wanted.
     with np.errstate(over="ignore", under="ignore"):
         found: Array = 1 / (1 + np.exp(-z))
-    return found
-
-
-def _log(p: Array, z: Array) -> Array:
-    """The logarithm of p = sigmoid(z), which is z where p has rounded to 0."""
-    with np.errstate(divide="ignore"):
-        found: Array = np.where(p > 0, np.log(p), z)
     return found
