@@ -22,6 +22,7 @@ MODULES = [
     "normcore.nn",
     "normcore.optim",
     "normcore.training",
+    "normcore.estimators",
 ]
 
 
