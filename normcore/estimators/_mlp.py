@@ -273,13 +273,13 @@ class BaseMLP(Coefficients, BaseEstimator, ABC):  # type: ignore[misc] # sklearn
                     "The validation set is too small. Increase 'validation_fraction' or the size of your dataset."
                 )
             held_weights = None if weights is None else weights[held_out]
-            if held_weights is not None and not held_weights.any():
-                raise ValueError(
-                    "sample_weight is 0 for every row that is held out for validation, so none counts; pass "
-                    "validation_data."
-                )
             validation = Data(Rows(X, dtype, held_out), self._as_target(y[held_out], dtype), held_weights)
             y, weights = y[trained], None if weights is None else weights[trained]
+        if validation is not None and validation.weights is not None and not validation.weights.any():
+            raise ValueError(
+                "sample_weight is 0 for every row that is held out for validation, so none counts; pass "
+                "validation_data with weights above 0."
+            )
         by_class = self._class_weights(y, incremental)
         if by_class is not None:
             weights = by_class if weights is None else weights * by_class

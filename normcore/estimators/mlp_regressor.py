@@ -159,13 +159,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc] # sklearn has
 
     # What BaseMLP asks for
 
-    def _validate_input(
-        self,
-        X: Any,
-        y: Any,
-        incremental: bool,  # noqa: ARG002 - the classifier has to know
-        reset: bool,
-    ) -> tuple[Any, Array]:
+    def _validate_input(self, X: Any, y: Any, incremental: bool, reset: bool) -> tuple[Any, Array]:
         X, y = validate_data(
             self, X, y, accept_sparse=["csr", "csc"], multi_output=True, y_numeric=True, dtype=FLOATS, reset=reset
         )
@@ -188,7 +182,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc] # sklearn has
     def _as_target(self, y: Array, dtype: np.dtype[Any]) -> Array:
         return y.astype(dtype)
 
-    def _class_weights(self, y: Array, incremental: bool) -> Array | None:  # noqa: ARG002 - there are no classes
+    def _class_weights(self, y: Array, incremental: bool) -> Array | None:
         return None
 
     def _predicted(self, output: Array) -> Array:
