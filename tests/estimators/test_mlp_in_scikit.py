@@ -26,7 +26,16 @@ X, Y = DIGITS.X[:400].astype(np.float64), DIGITS.y[:400]
 NUMBERS = X[:, 20] - X[:, 43]
 
 
-@parametrize_with_checks([MLPClassifier(), MLPRegressor(), MLPClassifier(norm=None), MLPRegressor(norm=None)])
+NETWORKS = [
+    MLPClassifier(),
+    MLPRegressor(),
+    # max_iter as in scikit-learn's own run of the checks on its MLP
+    MLPClassifier(norm=None, max_iter=100),
+    MLPRegressor(norm=None, max_iter=100),
+]
+
+
+@parametrize_with_checks(NETWORKS)
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_scikit_learns_estimator_checks(estimator, check):
     check(estimator)
