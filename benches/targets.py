@@ -225,6 +225,11 @@ def _others() -> Iterator[Target]:
     for start, bound in STEPS.items():
         yield Target(f"training step, {start}", _named(f"training {start}"), _over("PyTorch"), AT_LEAST, bound)
     yield Target("an epoch of MNIST over scikit-learn", _named("epoch"), _over("scikit-learn"), AT_LEAST, 1.0)
+    fits, row = _named("perceptron fit"), _named("perceptron predict_proba")
+    yield Target("MLPClassifier without norm over scikit-learn's", fits, _over("scikit-learn"), AT_LEAST, 1.0)
+    batch = _over("scikit-learn", "batch norm")
+    yield Target("MLPClassifier with batch norm over scikit-learn's without", fits, batch, AT_LEAST, 1.0)
+    yield Target("MLPClassifier, a row predicted, over scikit-learn's", row, _over("scikit-learn"), AT_LEAST, 2.0)
     yield Target("Trainer.fit over a bare loop", _named("fit,"), _over(OURS, "bare loop"), AT_MOST, 1.2)
     yield Target("Numba over Cython, over 1 MB", _large, _over("Numba"), AT_MOST, 1.5)
     yield Target("2 threads against 1, over 1 MB", _large, _over("1 thread"), AT_LEAST, 1.7)

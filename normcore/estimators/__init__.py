@@ -9,3 +9,6 @@ except ImportError as error:
         "normcore.estimators needs scikit-learn, which is not installed; install normcore-cpu[sklearn], from a "
         'checkout with: pip install ".[sklearn]"'
     ) from error
+
+from .mlp_classifier import MLPClassifier as MLPClassifier
+from .mlp_regressor import MLPRegressor as MLPRegressor

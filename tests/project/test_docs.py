@@ -23,6 +23,7 @@ MODULES = [
     "normcore.nn",
     "normcore.optim",
     "normcore.training",
+    "normcore.estimators",
 ]
 
 
