@@ -111,6 +111,12 @@ FIT = """Train the network.
         Returns
         -------
         self
+
+        Raises
+        ------
+        ValueError, TypeError
+            For parameters, data or weights that are not as above, or when the solver ran away. A network of before is
+            still there then, unless training had begun.
         """
 
 

@@ -63,7 +63,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc] # sklearn h
     Notes
     -----
     The loss is computed from logits: where scikit-learn cuts probabilities off at the machine's epsilon, here a row
-    that is wrong without doubt costs what it costs.
+    that is wrong without doubt costs what it costs. Starting values are those of Glorot & Bengio (2010), batch norm
+    that of Ioffe & Szegedy (2015).
 
     Examples
     --------

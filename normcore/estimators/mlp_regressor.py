@@ -30,8 +30,8 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc] # sklearn has
     all it takes; with `norm=None` it learns the same network, epoch by epoch. What is added: `norm`, `dropout`,
     `callbacks`, `validation_curve_`, `model_`, and `validation_data` in `fit`.
 
-    The loss of a row is half the squared error, or half the Poisson deviance. The penalty `alpha / 2 * sum(coefs_**2)`
-    is divided by the number of rows in the batch, or by their weights added up.
+    The loss of a row with prediction p is `(p - y)**2 / 2`, or half the Poisson deviance, `y * log(y / p) - y + p`. The
+    penalty `alpha / 2 * sum(coefs_**2)` is divided by the number of rows in the batch, or by their weights added up.
 
     Parameters
     ----------
@@ -60,6 +60,8 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc] # sklearn has
     For several outputs scikit-learn reports the squared error as the mean over them, and its gradient is that of their
     sum. So are `loss_` and the steps of "adam" and "sgd" here. "lbfgs" minimises the sum; scikit-learn hands SciPy the
     mean with the gradient of the sum.
+
+    Starting values are those of Glorot & Bengio (2010), batch norm that of Ioffe & Szegedy (2015).
 
     Examples
     --------

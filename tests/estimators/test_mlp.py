@@ -71,7 +71,8 @@ def test_running_statistics_are_plain_averages_for_ten_batches_and_moving_ones_a
     assert len(means) == 10
     np.testing.assert_allclose(clf.model_[1].running_mean, np.mean(means, axis=0), rtol=1e-4, atol=1e-5)
     means.clear()
-    clf = MLPClassifier((8,), max_iter=3, **arguments).fit(X, Y)
+    clf = MLPClassifier((8, 6), max_iter=3, **arguments).fit(X, Y)
+    assert [layer.momentum for layer in clf.model_ if isinstance(layer, BatchNorm1d)] == [0.1, 0.1]
     want = np.mean(means[:10], axis=0)
     for mean in means[10:]:
         want = 0.9 * want + 0.1 * mean
