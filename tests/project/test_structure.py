@@ -38,13 +38,15 @@ BELOW = {
     "functional": {"_lane", "_dispatch", "_planners", "_context"},
     "_config": {"_dispatch", "_pool", "_threads", "backends", "_version"},
     "data": {"_version"},  # what a download calls itself
-    "moments": {"functional"},
+    "_streaming": set(),
+    "moments": {"functional", "_streaming"},
+    "covariance": {"functional", "_streaming"},
     "nn": {"functional", "_threads", "_workers", "_compiled_pool"},
     "optim": {"nn", "_dispatch", "_threads", "_workers"},  # for the backend asked for, and how many threads
     # data for the cut into training and validation rows; _dispatch for asked_for(): a wrong NORMCORE_BACKEND is no
     # fault of the data
     "training": {"nn", "optim", "data", "moments", "functional", "_dispatch"},
-    "estimators": {"training", "optim", "nn", "functional", "data", "moments"},
+    "estimators": {"training", "optim", "nn", "functional", "data", "moments", "covariance"},
     "studies": {"training", "optim", "nn", "functional", "data", "_config", "_version"},
     "_bench": {"functional", "_config", "_threads"},
     "cli": {"studies", "_bench", "_config", "_dispatch", "_threads", "_version"},
