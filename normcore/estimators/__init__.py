@@ -9,3 +9,8 @@ except ImportError as error:
         "normcore.estimators needs scikit-learn, which is not installed; install normcore-cpu[sklearn], from a "
         'checkout with: pip install ".[sklearn]"'
     ) from error
+
+from normcore.estimators.mean import MeanScaler as MeanScaler
+from normcore.estimators.minmax import MinMaxScaler as MinMaxScaler
+from normcore.estimators.standard import StandardScaler as StandardScaler
+from normcore.estimators.unit_length import UnitLengthScaler as UnitLengthScaler
