@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, TypeAlias
 
 import numpy as np
 from sklearn.utils import assert_all_finite
@@ -17,19 +17,16 @@ _EPS = float(np.finfo(np.float64).eps)
 _NOTHING = 1e-300  # an eps that batch norm takes and 1 does not notice
 
 
-class Line(NamedTuple):
-    """y = (x - centre) * slope + shift; None stands for 0, 1 and 0."""
+# (centre, slope, shift) of y = (x - centre) * slope + shift; None stands for 0, 1 and 0
+Line: TypeAlias = tuple[Float64 | None, Float64 | None, Float64 | None]
 
-    centre: Float64 | None = None
-    slope: Float64 | None = None
-    shift: Float64 | None = None
 
-    def of(self, X: Array, out: Array | None) -> Array:
-        """Write y. It is batch norm with given statistics: centred before anything is rounded, on all threads."""
-        zeros, ones = _constants(X.shape[1])
-        centre = zeros if self.centre is None else self.centre
-        slope = ones if self.slope is None else self.slope
-        return batch_norm(X, centre, ones, slope, self.shift, eps=_NOTHING, out=out)
+def apply_line(line: Line, X: Array, out: Array | None) -> Array:
+    """Write y. It is batch norm with given statistics: centred before anything is rounded, on all threads."""
+    centre, slope, shift = line
+    zeros, ones = _constants(X.shape[1])
+    centre = zeros if centre is None else centre
+    return batch_norm(X, centre, ones, ones if slope is None else slope, shift, eps=_NOTHING, out=out)
 
 
 @lru_cache(16)
@@ -82,10 +79,10 @@ class ColumnScaler(QuickTransformer, CheckedTransformer):
         raise NotImplementedError
 
     def _apply(self, X: Array, out: Array | None) -> Array:
-        return self._line().of(X, out)
+        return apply_line(self._line(), X, out)
 
     def _invert(self, X: Array, out: Array | None) -> Array:
-        return self._inverse_line().of(X, out)
+        return apply_line(self._inverse_line(), X, out)
 
     def fit(self, X: Any, y: Any = None) -> Any:
         """Learn from `X`, and forget what was learned before.

@@ -66,7 +66,7 @@ class MeanScaler(WeightedColumnScaler):
         self.scale_ = np.where(self.constant_features_, 1.0, self.data_range_)
 
     def _line(self) -> Line:
-        return Line(self.mean_, 1.0 / self.scale_)
+        return self.mean_, np.reciprocal(self.scale_), None
 
     def _inverse_line(self) -> Line:
-        return Line(None, self.scale_, self.mean_)
+        return None, self.scale_, self.mean_

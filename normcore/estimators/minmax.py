@@ -95,10 +95,10 @@ class MinMaxScaler(ColumnScaler):
         self._low = np.full(len(data_min), low)
 
     def _line(self) -> Line:
-        return Line(self.data_min_, self.scale_, self._low)
+        return self.data_min_, self.scale_, self._low
 
     def _inverse_line(self) -> Line:
-        return Line(self._low, 1.0 / self.scale_, self.data_min_)
+        return self._low, np.reciprocal(self.scale_), self.data_min_
 
     def _apply(self, X: Array, out: Array | None) -> Array:
         y = super()._apply(X, out)

@@ -89,7 +89,7 @@ class StandardScaler(WeightedColumnScaler):
         self.scale_ = np.where(self.constant_features_, 1.0, np.sqrt(var)) if self.with_std else None
 
     def _line(self) -> Line:
-        return Line(self.mean_ if self.with_mean else None, 1.0 / self.scale_ if self.with_std else None)
+        return self.mean_ if self.with_mean else None, np.reciprocal(self.scale_) if self.with_std else None, None
 
     def _inverse_line(self) -> Line:
-        return Line(None, self.scale_ if self.with_std else None, self.mean_ if self.with_mean else None)
+        return None, self.scale_ if self.with_std else None, self.mean_ if self.with_mean else None

@@ -115,10 +115,11 @@ class UnitLengthScaler(WeightedColumnScaler):
         self.scale_ = np.where(self.constant_features_, 1.0, length)
 
     def _line(self) -> Line:
-        return Line(None, 1.0 / self.scale_)
+        assert self.scale_ is not None
+        return None, np.reciprocal(self.scale_), None
 
     def _inverse_line(self) -> Line:
-        return Line(None, self.scale_)
+        return None, self.scale_, None
 
     @available_if(_by_columns)
     def inverse_transform(self, X: Any, copy: bool | None = None) -> Any:
