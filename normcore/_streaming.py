@@ -294,9 +294,7 @@ def _as_weights(value: Any, rows: Array, who: str) -> Float64:
     return weights.astype(np.float64)
 
 
-def _blocks(
-    rows: Array, features: int, weights: Float64 | None, size: int
-) -> Iterator[tuple[Float64, Float64 | None]]:
+def _blocks(rows: Array, features: int, weights: Float64 | None, size: int) -> Iterator[tuple[Float64, Float64 | None]]:
     """The values as new float64 (M, C), a block of rows at a time, and the weights of these M places."""
     if not rows.size:
         return

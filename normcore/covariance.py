@@ -89,7 +89,8 @@ class RunningCovariance(Streaming):
         if self._sums is None:
             return np.array(np.nan)
         divisor = self.count - ddof
-        return self._sums.products / (divisor if divisor > 0 else np.nan)
+        scaled: Float64 = self._sums.products / (divisor if divisor > 0 else np.nan)
+        return scaled
 
     @property
     def count(self) -> float:
@@ -101,7 +102,8 @@ class RunningCovariance(Streaming):
         """Mean of each feature."""
         if self._sums is None or not self.count:
             return np.full(() if self._features is None else (self._features,), np.nan)
-        return self._sums.mean.copy()
+        mean: Float64 = self._sums.mean
+        return mean.copy()
 
     @property
     def cov(self) -> Float64:
@@ -164,7 +166,7 @@ class _Products:
             new.products = self.products + other.products + delta[:, None] * scaled
         return new
 
-    def absorb_whole(self, x: Array, axis: int | None) -> bool:
+    def absorb_whole(self, x: Array, axis: int | None) -> bool:  # noqa: ARG002 - of the protocol
         """Decline: products need centred float64, a block of rows at a time."""
         return False
 

@@ -14,3 +14,4 @@ from normcore.estimators.mean import MeanScaler as MeanScaler
 from normcore.estimators.minmax import MinMaxScaler as MinMaxScaler
 from normcore.estimators.standard import StandardScaler as StandardScaler
 from normcore.estimators.unit_length import UnitLengthScaler as UnitLengthScaler
+from normcore.estimators.whitener import Whitener as Whitener

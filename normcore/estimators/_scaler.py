@@ -9,7 +9,14 @@ import numpy as np
 from sklearn.utils import assert_all_finite
 from sklearn.utils.validation import FLOAT_DTYPES, _check_sample_weight, validate_data
 
-from normcore.estimators._transform import Array, Bools, CheckedTransformer, Float64, QuickTransformer, unchanged_by_errors
+from normcore.estimators._learning import unchanged_by_errors
+from normcore.estimators._transform import (
+    Array,
+    Bools,
+    CheckedTransformer,
+    Float64,
+    QuickTransformer,
+)
 from normcore.functional import batch_norm
 from normcore.moments import RunningMoments
 
@@ -84,40 +91,6 @@ class ColumnScaler(QuickTransformer, CheckedTransformer):
     def _invert(self, X: Array, out: Array | None) -> Array:
         return apply_line(self._inverse_line(), X, out)
 
-    def fit(self, X: Any, y: Any = None) -> Any:
-        """Learn from `X`, and forget what was learned before.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            NaN is a missing value: left out.
-        y : None
-            Ignored.
-
-        Returns
-        -------
-        self : object
-            Fitted.
-        """
-        return self._learn(X, None, fresh=True)
-
-    def partial_fit(self, X: Any, y: Any = None) -> Any:
-        """Learn from `X` as well: the result is that of `fit` on all rows so far, however they were cut.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            NaN is a missing value: left out.
-        y : None
-            Ignored.
-
-        Returns
-        -------
-        self : object
-            Fitted.
-        """
-        return self._learn(X, None, fresh=not hasattr(self, "_moments"))
-
     def _learn(self, X: Any, sample_weight: Any, fresh: bool) -> Any:
         with unchanged_by_errors(self):
             self._validate_params()
@@ -139,45 +112,3 @@ class ColumnScaler(QuickTransformer, CheckedTransformer):
 
     def _update(self, moments: RunningMoments, X: Array, sample_weight: Float64 | None) -> None:
         moments.update(X, sample_weight)
-
-
-class WeightedColumnScaler(ColumnScaler):
-    """With weights for the rows."""
-
-    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Any:
-        """Learn from `X`, and forget what was learned before.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            NaN is a missing value: left out.
-        y : None
-            Ignored.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Weight of each row, not negative; a row of weight 0 is as if it were not there.
-
-        Returns
-        -------
-        self : object
-            Fitted.
-        """
-        return self._learn(X, sample_weight, fresh=True)
-
-    def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Any:
-        """Learn from `X` as well: the result is that of `fit` on all rows so far, however they were cut.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            NaN is a missing value: left out.
-        y : None
-            Ignored.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Weight of each row, not negative; a row of weight 0 is as if it were not there.
-
-        Returns
-        -------
-        self : object
-            Fitted.
-        """
-        return self._learn(X, sample_weight, fresh=not hasattr(self, "_moments"))

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -19,18 +17,6 @@ Bools: TypeAlias = NDArray[np.bool_]
 
 _FEW = 4096  # values: beyond, scikit-learn's checks cost little beside the work
 _PLAIN = (np.dtype(np.float64), np.dtype(np.float32))
-
-
-@contextmanager
-def unchanged_by_errors(estimator: BaseEstimator) -> Iterator[None]:
-    """Put all attributes back if the block raises, so that an estimator is never half of one fit and half of another."""
-    before = dict(vars(estimator))
-    try:
-        yield
-    except BaseException:
-        vars(estimator).clear()
-        vars(estimator).update(before)
-        raise
 
 
 class CheckedTransformer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc] # sklearn has no types
@@ -74,7 +60,12 @@ class CheckedTransformer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         copy = self.copy if copy is None else copy
         X = check_array(
-            X, dtype=FLOAT_DTYPES, ensure_all_finite=self._finite, force_writeable=not copy, estimator=self, input_name="X"
+            X,
+            dtype=FLOAT_DTYPES,
+            ensure_all_finite=self._finite,
+            force_writeable=not copy,
+            estimator=self,
+            input_name="X",
         )
         _check_n_features(self, X, reset=False)
         return self._invert(X, None if copy else X)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from normcore.estimators._scaler import Line, WeightedColumnScaler, is_constant_range
+from normcore.estimators._learning import WeightedLearning
+from normcore.estimators._scaler import ColumnScaler, Line, is_constant_range
 from normcore.moments import RunningMoments
 
 
-class MeanScaler(WeightedColumnScaler):
+class MeanScaler(WeightedLearning, ColumnScaler):
     r"""Mean normalisation: each feature has the mean 0 and a range of 1.
 
     .. math:: y = (x - mean) / (max - min)

@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from normcore.estimators._learning import Learning
 from normcore.estimators._scaler import ColumnScaler, Line, is_constant_range
 from normcore.estimators._transform import Array
 from normcore.moments import RunningMoments
 
 
-class MinMaxScaler(ColumnScaler):
+class MinMaxScaler(Learning, ColumnScaler):
     r"""Map each feature to a range, [0, 1] unless told otherwise.
 
     .. math:: y = low + (x - min) \cdot scale, \quad scale = (high - low) / (max - min)
@@ -70,9 +71,7 @@ class MinMaxScaler(ColumnScaler):
         "clip": ["boolean"],
     }
 
-    def __init__(
-        self, feature_range: tuple[float, float] = (0, 1), *, copy: bool = True, clip: bool = False
-    ) -> None:
+    def __init__(self, feature_range: tuple[float, float] = (0, 1), *, copy: bool = True, clip: bool = False) -> None:
         self.feature_range = feature_range
         self.copy = copy
         self.clip = clip

@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from normcore.estimators._scaler import Line, WeightedColumnScaler, is_constant
+from normcore.estimators._learning import WeightedLearning
+from normcore.estimators._scaler import ColumnScaler, Line, is_constant
 from normcore.moments import RunningMoments
 
 
-class StandardScaler(WeightedColumnScaler):
+class StandardScaler(WeightedLearning, ColumnScaler):
     r"""Standardise each feature: subtract its mean, divide by its standard deviation.
 
     .. math:: z = (x - mean) / scale
@@ -89,7 +90,8 @@ class StandardScaler(WeightedColumnScaler):
         self.scale_ = np.where(self.constant_features_, 1.0, np.sqrt(var)) if self.with_std else None
 
     def _line(self) -> Line:
-        return self.mean_ if self.with_mean else None, np.reciprocal(self.scale_) if self.with_std else None, None
+        scale = self.scale_
+        return self.mean_ if self.with_mean else None, None if scale is None else np.reciprocal(scale), None
 
     def _inverse_line(self) -> Line:
-        return None, self.scale_ if self.with_std else None, self.mean_ if self.with_mean else None
+        return None, self.scale_, self.mean_ if self.with_mean else None

@@ -9,7 +9,8 @@ import numpy as np
 from sklearn.utils._param_validation import Options, StrOptions
 from sklearn.utils.metaestimators import available_if
 
-from normcore.estimators._scaler import Line, WeightedColumnScaler
+from normcore.estimators._learning import WeightedLearning
+from normcore.estimators._scaler import ColumnScaler, Line
 from normcore.estimators._transform import Array, Float64
 from normcore.functional import rms_norm_forward
 from normcore.moments import RunningMoments
@@ -23,13 +24,13 @@ def _by_columns(estimator: UnitLengthScaler) -> bool:
     return estimator.axis == 0
 
 
-class UnitLengthScaler(WeightedColumnScaler):
+class UnitLengthScaler(WeightedLearning, ColumnScaler):
     r"""Divide each row by its length, or each feature by the length of its column.
 
     .. math:: y = x / \|x\|
 
-    With ``axis=1`` this is scikit-learn's Normalizer: every row is scaled by itself, nothing is learned but the number of
-    features, and what is lost cannot be put back. With ``axis=0`` the lengths of the columns are learned.
+    With ``axis=1`` this is scikit-learn's Normalizer: every row is scaled by itself, nothing is learned but the number
+    of features, and what is lost cannot be put back. With ``axis=0`` the lengths of the columns are learned.
 
     Parameters
     ----------
@@ -62,8 +63,8 @@ class UnitLengthScaler(WeightedColumnScaler):
     Notes
     -----
     NaN counts for nothing in a length and stays where it is; a row or column of zeros stays as it is. Lengths neither
-    overflow nor vanish. A weight counts as often as the row occurs, with ``axis=0``; with ``axis=1`` it changes nothing.
-    float16, float32 and float64 stay what they are.
+    overflow nor vanish. A weight counts as often as the row occurs, with ``axis=0``; with ``axis=1`` it changes
+    nothing. float16, float32 and float64 stay what they are.
 
     Examples
     --------
@@ -121,7 +122,7 @@ class UnitLengthScaler(WeightedColumnScaler):
     def _inverse_line(self) -> Line:
         return None, self.scale_, None
 
-    @available_if(_by_columns)
+    @available_if(_by_columns)  # type: ignore[untyped-decorator] # scikit-learn has no types
     def inverse_transform(self, X: Any, copy: bool | None = None) -> Any:
         """Undo `transform`; only with ``axis=0``, as the lengths of rows are not kept.
 
@@ -167,7 +168,9 @@ def _divided(X: Array, norm: str, out: Array) -> Array:
         size /= largest  # so that no square overflows
         length: Any = 1.0
         if norm != "max":
-            length = np.sqrt((size * size).sum(axis=1, keepdims=True)) if norm == "l2" else size.sum(axis=1, keepdims=True)
+            length = (
+                np.sqrt((size * size).sum(axis=1, keepdims=True)) if norm == "l2" else size.sum(axis=1, keepdims=True)
+            )
             length[length == 0] = 1.0
         out[start : start + step] = rows / largest / length
     return out
