@@ -39,13 +39,12 @@ class Sums(Protocol):
 class Streaming:
     """The public side, over the sums of a subclass."""
 
-    _sums: Any = None  # the Sums of everything so far, None before the first update
-
     def __init__(self, axis: int = -1) -> None:
         try:
             self.axis = operator.index(axis)
         except TypeError:
             raise TypeError(f"{self._name}: axis must be an int, got {axis!r}.") from None
+        self._sums: Any = None  # the Sums of everything so far, None before the first update
 
     def update(self, x: ArrayLike | Iterator[ArrayLike], sample_weight: Any = None) -> None:
         """Take in some values.

@@ -100,10 +100,9 @@ class RunningCovariance(Streaming):
     @property
     def mean(self) -> Float64:
         """Mean of each feature."""
-        if self._sums is None or not self.count:
-            return np.full(() if self._features is None else (self._features,), np.nan)
-        mean: Float64 = self._sums.mean
-        return mean.copy()
+        if self._sums is None:
+            return np.array(np.nan)
+        return np.where(self._sums.count > 0, self._sums.mean, np.nan)
 
     @property
     def cov(self) -> Float64:
