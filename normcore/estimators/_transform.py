@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -114,7 +113,6 @@ class QuickTransformer:
         """
         if type(X) is np.ndarray and X.ndim == 2 and 0 < X.size <= _FEW and X.dtype in _PLAIN and copy is None:
             state = self.__dict__
-            values = X.ravel()
             if (
                 "n_samples_seen_" in state
                 and state["n_features_in_"] == X.shape[1]
@@ -122,7 +120,7 @@ class QuickTransformer:
                 and "_sklearn_output_config" not in state
                 and self.copy
                 and get_config()["transform_output"] == "default"
-                and math.isfinite(values.dot(values))
+                and b"\0" not in np.isfinite(X).tobytes()  # .all(), at half the price
             ):
                 return self._apply(X, None)  # type: ignore[attr-defined] # of the other base
         return super().transform(X, copy)  # type: ignore[misc] # of the other base

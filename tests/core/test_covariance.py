@@ -63,7 +63,9 @@ def test_a_divisor_of_nothing_gives_nan():
     assert (running.covariance(ddof=1) == 0).all()
 
 
-@given(st.integers(0, 2**32), st.lists(st.integers(0, 9), max_size=5), st.booleans(), st.booleans(), st.floats(-1e4, 1e4))
+@given(
+    st.integers(0, 2**32), st.lists(st.integers(0, 9), max_size=5), st.booleans(), st.booleans(), st.floats(-1e4, 1e4)
+)
 def test_parts_weights_and_holes(seed, sizes, weighted, holes, offset):
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(30, 3)) @ rng.normal(size=(3, 3)) + offset

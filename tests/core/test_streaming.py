@@ -65,7 +65,9 @@ def test_an_iterator_that_fails_changes_nothing(rng, kind):
         kind().update(iter([np.ones((2, 3)), np.ones((2, 2))]))
     with pytest.raises(OSError, match="the disk is gone"):
         running.update(broken())
-    with pytest.raises(TypeError, match="sample_weight must be an iterator like x, of the weights of each batch, got lis"):
+    with pytest.raises(
+        TypeError, match="sample_weight must be an iterator like x, of the weights of each batch, got lis"
+    ):
         running.update(batches(np.ones((2, 2))), [1, 1, 1, 1])
     for weights in ([[1, 1]], [[1, 1]] * 3):
         with pytest.raises(ValueError, match="one of the two iterators ended before the other"):
@@ -140,7 +142,11 @@ def test_any_grouping_gives_the_same(seed, kind, weighted, offset):
     whole = fed(kind, np.concatenate(parts), np.concatenate(weights) if weighted else None)
     # Means are rounded to eps times the offset, and squared distances of groups move by that times the distance.
     tolerance = {"rtol": 1e-9, "atol": 1e-12 + 1e-15 * offset**2 * 1e-3}
-    for tree in (merged(merged(a, b), merged(c, d)), merged(merged(merged(a, b), c), d), merged(d, merged(c, merged(b, a)))):
+    for tree in (
+        merged(merged(a, b), merged(c, d)),
+        merged(merged(merged(a, b), c), d),
+        merged(d, merged(c, merged(b, a))),
+    ):
         assert_same(tree, whole, **tolerance)
 
 
