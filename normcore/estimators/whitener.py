@@ -156,10 +156,11 @@ class Whitener(WeightedLearning, QuickTransformer, CheckedTransformer):
         constant = is_constant(var, mean, np.asarray(count))
         tol = self.tol
         if tol is None:
-            # Rounding x to its dtype adds (eps x)**2 to its variance, and eigh is off by float64's eps.
+            # Rounding x to its dtype adds a variance of (eps x)**2 / 12 at most, here four times that for a margin;
+            # and eigh is off by float64's eps.
             scale = np.where(constant, np.inf, var) if self.method.endswith("-cor") else np.max(var, initial=0.0) or 1.0
-            noise = np.max((mean * mean + var) / scale, initial=0.0) * precision**2
-            tol = len(mean) * max(10 * _EPS, noise)
+            noise = np.sum((mean * mean + var) / scale) * precision**2 / 3
+            tol = max(10 * len(mean) * _EPS, noise)
         found = whitening(self.method, cov, constant, float(self.eps), tol)
         self.mean_, self.covariance_, self.constant_features_ = mean, cov, constant
         self.whitening_, self.unwhitening_, self.eigenvalues_, self.rank_ = found

@@ -96,7 +96,7 @@ def test_far_from_zero_and_large(rng):
 
 
 def test_the_diagonal_is_that_of_the_moments(rng):
-    x = rng.normal(size=(500, 4)) + [0, 1, 1e3, 1e6]
+    x = rng.normal([0, 1, 1e3, 1e6], size=(500, 4))
     moments = nc.RunningMoments()
     moments.update(x)
     np.testing.assert_allclose(fed(x).var, moments.var, rtol=1e-10)

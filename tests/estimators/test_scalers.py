@@ -376,9 +376,9 @@ def sparse():
 
 
 BAD = [
-    (lambda x: sparse(), TypeError, "Sparse data was passed for X, but dense data is required"),
+    (lambda _: sparse(), TypeError, "Sparse data was passed for X, but dense data is required"),
     (lambda x: np.where(x == x[3, 1], np.inf, x), ValueError, "Input X contains infinity or a value too large"),
-    (lambda x: [["a"] * 4], ValueError, "could not convert|dtype='numeric' is not compatible"),
+    (lambda _: [["a"] * 4], ValueError, "could not convert|dtype='numeric' is not compatible"),
     (lambda x: x + 1j, ValueError, "Complex data not supported"),
     (lambda x: x[0], ValueError, "Expected 2D array, got 1D array instead"),
     (lambda x: x[:0], ValueError, r"Found array with 0 sample\(s\)"),
@@ -418,7 +418,7 @@ def test_unfitted_use_is_refused(make):
     scaler = make()
     calls = [scaler.transform, *([scaler.inverse_transform] if hasattr(scaler, "inverse_transform") else [])]
     for call in calls:
-        with pytest.raises(NotFittedError, match="This [A-Za-z]+ instance is not fitted yet. Call 'fit'"):
+        with pytest.raises(NotFittedError, match=r"This [A-Za-z]+ instance is not fitted yet. Call 'fit'"):
             call(np.ones((1, 2)))
     with pytest.raises(ValueError, match="infinity"):
         scaler.fit([[np.inf, 1.0]])
