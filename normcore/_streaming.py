@@ -126,7 +126,8 @@ class Streaming:
                 f"{self._name}.load_state_dict: state_dict must have the keys {sorted(options)} and, after an update, "
                 f"{sorted(sums)}, got {sorted(map(str, given))}."
             )
-        new = type(self)(**{key: state_dict[key] for key in options})
+        # npz makes arrays of numbers too.
+        new = type(self)(**{key: np.asarray(state_dict[key]).item() for key in options})
         if given != options:
             new._sums = new._restored({key: np.array(state_dict[key], np.float64) for key in sums})
         vars(self).update(vars(new))

@@ -18,11 +18,13 @@ MODULES = [
     "normcore._config",
     "normcore.moments",
     "normcore.data",
+    "normcore.covariance",
     "normcore.data.digits",
     "normcore.data.splitting",
     "normcore.nn",
     "normcore.optim",
     "normcore.training",
+    "normcore.estimators",
 ]
 
 

@@ -139,6 +139,10 @@ def test_what_is_not_used_is_not_imported():
         "normcore.training",
         "normcore.studies",
         "normcore.data",
+        "normcore.estimators",
+        "normcore.moments",
+        "normcore.covariance",
+        "sklearn",
     )
     code = f"import sys, normcore; print([m for m in sys.modules if m.startswith({later})])"
     assert python(code) == "[]"
@@ -149,7 +153,7 @@ def test_what_is_not_used_is_not_imported():
 
 
 def test_everything_public_is_reached_from_the_top_and_listed():
-    for name in ("nn", "optim", "training", "data", "MLP", "Trainer", "History"):
+    for name in ("nn", "optim", "training", "data", "MLP", "Trainer", "History", "RunningMoments", "RunningCovariance"):
         assert getattr(normcore, name) is not None
         assert name in dir(normcore)
     with pytest.raises(AttributeError, match="module 'normcore' has no attribute 'layer_form'"):
@@ -159,7 +163,14 @@ def test_everything_public_is_reached_from_the_top_and_listed():
 def public():
     """Every public class and function, under the name a user reaches it by."""
     found = {}
-    for module_name in ("normcore", "normcore.nn", "normcore.optim", "normcore.training", "normcore.data"):
+    for module_name in (
+        "normcore",
+        "normcore.nn",
+        "normcore.optim",
+        "normcore.training",
+        "normcore.data",
+        "normcore.estimators",
+    ):
         module = importlib.import_module(module_name)
         for name in dir(module):
             thing = getattr(module, name)
