@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from sklearn.utils.validation import _num_samples
 
 from normcore.estimators._learning import Learning
 from normcore.estimators._scaler import ColumnScaler, Line, is_constant_range
@@ -39,8 +40,8 @@ class MinMaxScaler(Learning, ColumnScaler):
         ``low - data_min_ * scale_``, where 0 goes.
     constant_features_ : ndarray of bool, shape (n_features,)
         Whose range is within ten units in the last place (of float64) of the values: they are not scaled.
-    n_samples_seen_ : int or ndarray of shape (n_features,)
-        Number of rows; one for each feature where some are NaN.
+    n_samples_seen_ : int
+        Number of rows.
     n_features_in_ : int
         Number of features.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -82,7 +83,10 @@ class MinMaxScaler(Learning, ColumnScaler):
             raise ValueError(
                 f"Minimum of desired feature range must be smaller than maximum. Got {self.feature_range}."
             )
-        return super()._learn(X, sample_weight, fresh)
+        before = 0 if fresh else self.n_samples_seen_
+        super()._learn(X, sample_weight, fresh)
+        self.n_samples_seen_ = before + _num_samples(X)  # all rows, as scikit-learn counts here
+        return self
 
     def _set_attributes(self, moments: RunningMoments) -> None:
         low, high = map(float, self.feature_range)

@@ -90,7 +90,7 @@ def test_against_scikit(rng, ours, theirs, options, dtype, holes):
                 assert getattr(one, name) is None
             else:
                 np.testing.assert_allclose(getattr(one, name), expected, rtol=200 * eps, atol=200 * eps, err_msg=name)
-    if hasattr(two, "n_samples_seen_") and not (holes and ours is MinMaxScaler):
+    if hasattr(two, "n_samples_seen_"):
         np.testing.assert_array_equal(one.n_samples_seen_, two.n_samples_seen_)
     y, expected = one.transform(x * dtype_of(x)(1.1)), two.transform(x * dtype_of(x)(1.1))
     assert y.dtype == x.dtype
@@ -337,7 +337,7 @@ def test_a_feature_without_values_is_nan_and_not_constant():
     x = np.array([[np.nan, 1.0], [np.nan, 3.0]])
     for make in (StandardScaler, MinMaxScaler, MeanScaler):
         scaler = make().fit(x)
-        assert scaler.n_samples_seen_.tolist() == [0, 2]
+        assert np.asarray(scaler.n_samples_seen_).tolist() == (2 if make is MinMaxScaler else [0, 2])
         assert np.isnan(scaler.transform([[1.0, 2.0]])[0, 0])
 
 
