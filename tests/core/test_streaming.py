@@ -198,6 +198,25 @@ def test_pickles_go_on(rng, kind):
     assert_same(twin, fed(kind, np.concatenate([x, x[:3]])), rtol=1e-13)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_row_of_weight_zero_is_not_there(rng, kind):
+    x = rng.normal(size=(9, 2))
+    weights = rng.random(9)
+    weights[4] = 0
+    without = fed(kind, np.delete(x, 4, axis=0), np.delete(weights, 4))
+    for value in (np.nan, np.inf, 1e300):
+        x[4] = value
+        assert_same(fed(kind, x, weights), without, rtol=1e-14)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("value", [0.1, 14.62, 1e9 / 3])
+def test_a_weighted_constant_is_one_up_to_the_last_place(rng, kind, value):
+    running = fed(kind, np.full((999, 2), value), rng.random(999))
+    np.testing.assert_allclose(running.mean, value, rtol=2**-52)
+    np.testing.assert_allclose(running.var, 0, atol=(2**-52 * value) ** 2)
+
+
 def test_without_extremes(rng):
     x = rng.normal(size=(40, 3))
     x[3, 1] = np.nan

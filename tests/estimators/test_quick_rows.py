@@ -148,6 +148,16 @@ def test_set_output_is_obeyed_by_both_ways(rng, make):
 
 
 @pytest.mark.parametrize("make", ALL)
+def test_names_that_are_missing_are_missed(rng, make):
+    x = rng.normal(size=(50, 3)) + 5
+    scaler = make().fit(x)
+    expected = scaler.transform(x[:1])
+    scaler.feature_names_in_ = np.array(["a", "b", "c"], object)  # as a frame would have left them
+    with pytest.warns(UserWarning, match="X does not have valid feature names, but"):
+        np.testing.assert_array_equal(scaler.transform(x[:1]), expected)
+
+
+@pytest.mark.parametrize("make", ALL)
 def test_pandas(rng, make):
     pandas = pytest.importorskip("pandas", reason="pandas, whose frames are tested here, is not installed")
     x = rng.normal(size=(50, 3)) + 5

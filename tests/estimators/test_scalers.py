@@ -116,6 +116,16 @@ def test_weights_against_scikit(rng):
     np.testing.assert_allclose(one.scale_, two.scale_, rtol=1e-12)
 
 
+def test_weights_and_rows_add_up(rng):
+    x = some(rng)
+    for make in (StandardScaler, MeanScaler, lambda: UnitLengthScaler(axis=0)):
+        scaler = make().fit(x[:3], sample_weight=[0.5, 0.25, 1])
+        assert scaler.n_samples_seen_ == 1.75
+        assert scaler.partial_fit(x[:10]).n_samples_seen_ == 11.75
+        assert scaler.partial_fit(x[:2], sample_weight=[1, 1]).n_samples_seen_ == 13.75
+        assert scaler.fit(x).n_samples_seen_ == 60
+
+
 # --- laws -------------------------------------------------------------------------------------------------------------
 
 

@@ -128,6 +128,23 @@ def test_null_directions_stay_at_zero(x, method, dtype, parts):
 
 
 @pytest.mark.parametrize("method", METHODS)
+def test_a_constant_that_was_rounded_differently_has_no_direction(x, rng, method):
+    data = np.column_stack([x, rng.choice([0.1 + 0.2, 0.3], len(x))])
+    whitener = Whitener(method).fit(data)
+    assert whitener.rank_ == 4
+    assert (whitener.whitening_[:, 4] == 0).all()
+    np.testing.assert_allclose(whitener.inverse_transform(whitener.transform(data)), data, atol=1e-12)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_was_once_coarse_stays_coarse(x, method):
+    """Rounding in float32 is in the statistics, whatever comes after it."""
+    data = dependent(x).astype(np.float32)
+    whitener = Whitener(method).partial_fit(data[:300]).partial_fit(data[300:].astype(np.float64))
+    assert whitener.rank_ == 4
+
+
+@pytest.mark.parametrize("method", METHODS)
 def test_fewer_rows_than_features(rng, method):
     x = rng.normal(size=(6, 20))
     whitener = Whitener(method)
