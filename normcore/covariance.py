@@ -161,8 +161,8 @@ class _Products:
             new.products = (other if other.count else self).products.copy()
             return new
         with np.errstate(invalid="ignore", over="ignore"):  # infinite means
-            scaled = delta * (self.count * (other.count / new.count))
-            new.products = self.products + other.products + delta[:, None] * scaled
+            apart = np.multiply.outer(delta, delta) * (self.count * (other.count / new.count))
+            new.products = self.products + other.products + apart
         return new
 
     def absorb_whole(self, x: Array, axis: int | None) -> bool:  # noqa: ARG002 - of the protocol
@@ -186,14 +186,18 @@ class _Products:
                 x -= new.mean
             else:
                 new.count = np.asarray(weights.sum())
-                root = np.sqrt(weights)[:, None]
                 share = (weights / new.count)[:, None]
-                mean = down(np.add, share * x, 0.0)
-                # The mean is off by its rounding: what is left of the distances says by how much.
-                rest = down(np.add, share * (x - mean), 0.0)
-                new.mean = mean + np.where(np.isfinite(rest), rest, 0.0)
+                low = down(np.minimum, x, np.inf)
+                constant = low == down(np.maximum, x, -np.inf)  # shares that do not quite add up to 1 change nothing
+                new.mean = np.where(constant, low, down(np.add, share * x, 0.0))
                 x -= new.mean
-                x *= root
+                # The mean is off by its rounding: what is left of the distances says by how much.
+                rest = down(np.add, share * x, 0.0)
+                new.mean = new.mean + np.where(np.isfinite(rest), rest, 0.0)
+                x *= np.sqrt(weights)[:, None]
             new.products = x.T @ x
+            if weights is not None:
+                new.products -= np.multiply.outer(rest, rest) * new.count
+                np.fill_diagonal(new.products, np.maximum(np.diagonal(new.products), 0.0))
         merged = self.merged(new)
         self.count, self.mean, self.products = merged.count, merged.mean, merged.products

@@ -200,8 +200,9 @@ class _Moments:
         holes = missing.any()
         # Infinite values make inf - inf on the way to the NaN that they should end in.
         with np.errstate(invalid="ignore", over="ignore"):
+            low, high = down(np.fmin, x, np.inf), down(np.fmax, x, -np.inf)
             if self.extremes:
-                self.min, self.max = down(np.fmin, x, np.inf), down(np.fmax, x, -np.inf)
+                self.min, self.max = low, high
             if weights is None:
                 share = (~missing).astype(np.float64)
             else:
@@ -221,6 +222,9 @@ class _Moments:
             share *= x
             self.squares = self.count * np.maximum(down(np.add, share, 0.0) - rest * rest, 0.0)
             self.mean = self.mean + np.where(np.isfinite(rest), rest, 0.0)
+            constant = low == high  # shares that do not quite add up to 1 make no variance
+            self.mean = np.where(constant, low, self.mean)
+            self.squares = np.where(constant & np.isfinite(low), 0.0, self.squares)
 
 
 def _extremes(x: Array, axis: int) -> tuple[Float64, Float64]:

@@ -211,10 +211,27 @@ def test_a_row_of_weight_zero_is_not_there(rng, kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("value", [0.1, 14.62, 1e9 / 3])
-def test_a_weighted_constant_is_one_up_to_the_last_place(rng, kind, value):
-    running = fed(kind, np.full((999, 2), value), rng.random(999))
-    np.testing.assert_allclose(running.mean, value, rtol=2**-52)
-    np.testing.assert_allclose(running.var, 0, atol=(2**-52 * value) ** 2)
+def test_a_constant_with_weights_and_holes_has_no_variance(rng, kind, value):
+    x, weights = np.full((999, 2), value), rng.random(999)
+    x[rng.random(x.shape) < 0.2] = np.nan
+    for given_weights in (None, weights):
+        running = kind()
+        for part in (slice(0, 10), slice(10, None)):
+            running.update(x[part], None if given_weights is None else given_weights[part])
+        assert (running.mean == value).all()
+        assert (running.var == 0).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_mean_is_off_by_the_last_place_only(rng, kind):
+    """Also where weights and the sums over them are rounded: the second pass says by how much."""
+    values = rng.integers(0, 2, (999, 1)) * 2.0**-20 + 1e6 / 3
+    weights = rng.random(999)
+    running = fed(kind, values, weights)
+    exact = np.average(values[:, 0].astype(np.longdouble), weights=weights.astype(np.longdouble))
+    np.testing.assert_allclose(running.mean, float(exact), rtol=2**-52)
+    distance = values[:, 0].astype(np.longdouble) - exact
+    np.testing.assert_allclose(running.var, float(np.average(distance**2, weights=weights)), rtol=1e-10)
 
 
 def test_without_extremes(rng):
