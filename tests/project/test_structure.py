@@ -152,6 +152,14 @@ def test_what_is_not_used_is_not_imported():
     assert python(f"import sys, normcore as nc; nc.Trainer; print([m for m in {web} if m in sys.modules])") == "[]"
 
 
+def test_without_scikit_learn_one_sentence_says_what_to_install():
+    said = python("import sys; sys.modules['sklearn'] = None; import normcore as nc; nc.estimators.StandardScaler")
+    assert said.startswith(
+        "ImportError: normcore.estimators needs scikit-learn, which is not installed; install normcore"
+    )
+    assert python("import sys; sys.modules['sklearn'] = None; import normcore as nc; nc.RunningCovariance()") == ""
+
+
 def test_everything_public_is_reached_from_the_top_and_listed():
     for name in ("nn", "optim", "training", "data", "MLP", "Trainer", "History", "RunningMoments", "RunningCovariance"):
         assert getattr(normcore, name) is not None
