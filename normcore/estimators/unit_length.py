@@ -17,7 +17,7 @@ from normcore.moments import RunningMoments
 
 _BLOCK = 1 << 16  # values whose sizes are looked at in one go
 _NOTHING = 1e-300  # an eps that RMS norm takes and that is lost beside the squares of _PLAIN rows
-_PLAIN = (1e-140, 1e140)  # 1 / rms where neither the squares nor that eps can be felt
+_PLAIN = (1e-140, 1e140)  # lengths where neither the squares nor that eps can be felt
 
 
 def _by_columns(estimator: UnitLengthScaler) -> bool:
@@ -143,34 +143,45 @@ class UnitLengthScaler(WeightedLearning, ColumnScaler):
     def _apply(self, X: Array, out: Array | None) -> Array:
         if self.scale_ is not None:
             return super()._apply(X, out)
-        if self.norm != "l2":
-            return _divided(X, self.norm, np.empty_like(X) if out is None else out)
-        # RMS norm is x / sqrt(mean(x**2)): off by the root of the number of features.
-        root = np.full(X.shape[1], 1.0 / math.sqrt(X.shape[1]))
-        y, ctx = rms_norm_forward(X, X.shape[1], root if X.itemsize > 2 else root.astype(np.float32), eps=_NOTHING)
-        odd = ~((ctx.rstd > _PLAIN[0]) & (ctx.rstd < _PLAIN[1]))
-        if odd.any():  # zeros, NaN, or squares beyond float64
-            y[odd] = _divided(X[odd], self.norm, np.empty_like(X[odd]))
+        if self.norm == "l2":
+            # RMS norm is x / sqrt(mean(x**2)): off by the root of the number of features.
+            root = np.full(X.shape[1], 1.0 / math.sqrt(X.shape[1]), np.float32 if X.itemsize == 2 else np.float64)
+            y, ctx = rms_norm_forward(X, X.shape[1], root, eps=_NOTHING)
+            length = ctx.rstd  # its reciprocal, for which the bounds are the same
+        else:
+            y, length = _quotients(X, self.norm)
+        odd = ~((length > _PLAIN[0]) & (length < _PLAIN[1]))
+        if odd.any():  # zeros, NaN, or what is beyond float64 when it is squared or added up
+            y[odd] = _divided(X[odd], self.norm)
         if out is None:
             return y
         out[...] = y
         return out
 
 
-def _divided(X: Array, norm: str, out: Array) -> Array:
-    """Rows divided by their lengths, a block at a time."""
+def _quotients(X: Array, norm: str) -> tuple[Array, Float64]:
+    """Rows divided by their lengths, a block at a time, and the lengths."""
+    y, length = np.empty_like(X), np.empty(len(X))
     step = max(1, _BLOCK // X.shape[1])
-    for start in range(0, len(X), step):
-        rows = X[start : start + step].astype(np.float64)
-        size = np.where(np.isnan(rows), 0.0, np.abs(rows))
-        largest = size.max(axis=1, keepdims=True)
-        largest[largest == 0] = 1.0
-        size /= largest  # so that no square overflows
-        length: Any = 1.0
-        if norm != "max":
-            length = (
-                np.sqrt((size * size).sum(axis=1, keepdims=True)) if norm == "l2" else size.sum(axis=1, keepdims=True)
-            )
-            length[length == 0] = 1.0
-        out[start : start + step] = rows / largest / length
-    return out
+    with np.errstate(all="ignore"):  # what comes of it is looked at
+        for start in range(0, len(X), step):
+            here = slice(start, start + step)
+            size = np.abs(X[here])
+            length[here] = size.max(axis=1) if norm == "max" else size.sum(axis=1, dtype=np.float64)
+            np.divide(X[here], length[here, None], out=y[here], casting="same_kind")
+    return y, length
+
+
+def _divided(X: Array, norm: str) -> Float64:
+    """Rows divided by their lengths, whatever is in them."""
+    rows = X.astype(np.float64)
+    size = np.where(np.isnan(rows), 0.0, np.abs(rows))
+    largest = size.max(axis=1, keepdims=True)
+    largest[largest == 0] = 1.0
+    size /= largest  # so that no square overflows
+    length: Any = 1.0
+    if norm != "max":
+        length = np.sqrt((size * size).sum(axis=1, keepdims=True)) if norm == "l2" else size.sum(axis=1, keepdims=True)
+        length[length == 0] = 1.0
+    quotients: Float64 = rows / largest / length
+    return quotients

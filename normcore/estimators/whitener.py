@@ -200,6 +200,10 @@ def _products(X: Array, centre: Float64 | None, matrix: Float64, shift: Float64 
     for start in range(0, len(X), step):
         rows = X[start : start + step]
         centred = rows.astype(np.float64) if centre is None else np.subtract(rows, centre, dtype=np.float64)
-        product = centred @ matrix.T
-        result[start : start + step] = product if shift is None else product + shift
+        here = result[start : start + step]
+        product = np.matmul(centred, matrix.T, out=here if here.dtype == np.float64 and out is None else None)
+        if shift is not None:
+            product += shift
+        if product is not here:
+            here[...] = product
     return result
