@@ -21,7 +21,19 @@ from statistics import fmean
 from typing import NamedTuple
 
 import normcore as nc
-from benches import comparing, environment, epochs, footprint, grid, networks, report, scalers, table, targets
+from benches import (
+    comparing,
+    environment,
+    epochs,
+    footprint,
+    grid,
+    networks,
+    perceptrons,
+    report,
+    scalers,
+    table,
+    targets,
+)
 from benches import contenders as competition
 from benches.cases import Case, matches
 from benches.contenders import Contender
@@ -142,6 +154,11 @@ def jobs(options: argparse.Namespace, chosen: Sequence[Contender]) -> Iterator[J
     others = [Job(step.name, partial(networks.measure, step, threads, seconds, rounds)) for step in steps]
     epoch, loop = (epochs.QUICK_EPOCH, epochs.QUICK_LOOP) if quick else (epochs.EPOCH, epochs.LOOP)
     others.append(Job("epoch of MNIST", partial(epochs.against_scikit, epoch, threads, seconds, rounds)))
+    fits = perceptrons.QUICK_FITS if quick else perceptrons.FITS
+    for fit in fits:
+        others.append(Job(f"perceptron fit, {fit.name}", partial(perceptrons.fitting, fit, threads, seconds, rounds)))
+    row = partial(perceptrons.predicting, fits[-1], threads, seconds, rounds)
+    others.append(Job("perceptron predict_proba, one row", row))
     others.append(Job("fit", partial(epochs.against_bare_loop, loop, threads, seconds, rounds)))
     data = scalers.QUICK if quick else scalers.TABLE
     for way in scalers.WAYS:

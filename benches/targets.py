@@ -228,6 +228,11 @@ def _others() -> Iterator[Target]:
     for start, bound in STEPS.items():
         yield Target(f"training step, {start}", _named(f"training {start}"), _over("PyTorch"), AT_LEAST, bound)
     yield Target("an epoch of MNIST over scikit-learn", _named("epoch"), _over("scikit-learn"), AT_LEAST, 1.0)
+    fits, row = _named("perceptron fit"), _named("perceptron predict_proba")
+    yield Target("MLPClassifier without norm over scikit-learn's", fits, _over("scikit-learn"), AT_LEAST, 1.0)
+    batch = _over("scikit-learn", "batch norm")
+    yield Target("MLPClassifier with batch norm over scikit-learn's without", fits, batch, AT_LEAST, 1.0)
+    yield Target("MLPClassifier, a row predicted, over scikit-learn's", row, _over("scikit-learn"), AT_LEAST, 2.0)
     for way, bound in SCALERS.items():
         yield Target(
             f"StandardScaler, {way}, scikit-learn", _named(f"scaler, {way} "), _over("scikit-learn"), AT_LEAST, bound

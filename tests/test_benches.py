@@ -370,7 +370,7 @@ def test_a_miss_gives_exit_code_1(peers, capsys):
 
 
 def test_every_target_is_about_something_on_the_grid():
-    from benches import epochs, networks, scalers, targets
+    from benches import epochs, networks, perceptrons, scalers, targets
     from benches.grid import GRID, cases
     from benches.results import Result
 
@@ -379,6 +379,8 @@ def test_every_target_is_about_something_on_the_grid():
     every += [Result(network.name, None, seconds) for network in networks.NETWORKS]
     every += [Result("import normcore over import numpy", amount=1.0), Result("wheel", amount=1.0)]
     every.append(Result(f"epoch of MNIST, {epochs.EPOCH.network}", None, {"normcore": 1.0, epochs.SCIKIT: 1.0}))
+    perceptron = {"normcore": 1.0, perceptrons.NORMED: 1.0, epochs.SCIKIT: 1.0}
+    every += [Result(f"perceptron {what}", None, perceptron) for what in ("fit, digits", "predict_proba, one row")]
     every += [Result(scalers.TABLE.name(way), None, {"normcore": 1.0, epochs.SCIKIT: 1.0}) for way in scalers.WAYS]
     every.append(Result(f"scaler, memory of fit {scalers.TABLE.shape}", amount=40.0))
     every.append(Result(f"fit, {epochs.LOOP.network}", None, {"normcore": 1.0, epochs.BARE: 1.0}))

@@ -122,7 +122,7 @@ class UnitLengthScaler(WeightedLearning, ColumnScaler):
     def _inverse_line(self) -> Line:
         return None, self.scale_, None
 
-    @available_if(_by_columns)  # type: ignore[untyped-decorator] # scikit-learn has no types
+    @available_if(_by_columns)
     def inverse_transform(self, X: Any, copy: bool | None = None) -> Any:
         """Undo `transform`; only with ``axis=0``, as the lengths of rows are not kept.
 

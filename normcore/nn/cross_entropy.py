@@ -77,12 +77,16 @@ class CrossEntropyLoss(Loss):
 
     def check_target(self, target: ArrayLike, shape: tuple[int, ...]) -> Array:
         """Return the classes as intp, one for each place, or the probabilities, in the output's shape."""
-        if not shape or shape[:2][-1] == 0:
+        if len(shape) == 2:
+            rows, classes = shape
+            places: tuple[int, ...] = (rows,)
+        else:
+            places, classes = _places(shape), shape[:2][-1] if shape else 0
+        if not classes:
             raise ValueError(
                 f"CrossEntropyLoss: output must be logits of shape (N, C), (N, C, d1, ...) or (C,), got shape {shape}."
             )
         target = as_target(target, "CrossEntropyLoss")
-        classes = shape[:2][-1]
         if self.weight is not None and len(self.weight) != classes:
             raise ValueError(
                 f"CrossEntropyLoss: weight has {len(self.weight)} entries, but output has {classes} columns; "
@@ -90,8 +94,8 @@ class CrossEntropyLoss(Loss):
             )
         if target.dtype.kind == "f":
             if target.shape != shape:
-                places = "(N,)" if len(shape) == 2 else _places(shape)
-                integers = f"; integer classes of shape {places} need an integer dtype, target.astype(int)"
+                of = "(N,)" if len(shape) == 2 else places
+                integers = f"; integer classes of shape {of} need an integer dtype, target.astype(int)"
                 raise ValueError(
                     f"CrossEntropyLoss: target has class probabilities of shape {target.shape}, but output has shape "
                     f"{shape}{integers if target.ndim == len(shape) - 1 else ''}."
@@ -113,12 +117,13 @@ class CrossEntropyLoss(Loss):
                 "CrossEntropyLoss: target must be integer classes or floating-point probabilities, got "
                 f"{target.dtype}; number the classes with np.unique(target, return_inverse=True)[1]."
             )
-        if target.shape != (shape[:1] if len(shape) == 2 else _places(shape)):
+        if target.shape != places:
             raise _wrong_shape(target.shape, shape)
         found = target.astype(np.intp, copy=False)
         self._within = None
+        flat = found if found.ndim == 1 else found.ravel()  # reduce over axis=None takes half a microsecond more
         # Seen as unsigned, a negative class is huge: one pass finds both ends.
-        if found.size and np.maximum.reduce(found.view(np.uintp), axis=None) >= classes:
+        if len(flat) and np.maximum.reduce(flat.view(np.uintp)) >= classes:
             wrong = found[(found != self.ignore_index) & (found.view(np.uintp) >= classes)]
             if len(wrong):
                 wrong = target[target != self.ignore_index]
@@ -143,14 +148,14 @@ class CrossEntropyLoss(Loss):
     def evaluate(self, output: Array, target: Array) -> Array:
         """Return the cross-entropy of each row, or of each place."""
         self._shape = None
-        if output.ndim != 2:
-            return self._evaluate_places(output, target)
         if _softmax is not None and self.weight is None and not self.label_smoothing and self.ignore_index < 0:
             done = _softmax.losses(output, target)
             if done is not None:
                 losses, exp, total = done
                 self._saved = exp, total, target, None, None, output.dtype
                 return losses
+        if output.ndim != 2:
+            return self._evaluate_places(output, target)
         logits = output if output.itemsize >= 4 else output.astype(np.float32)
         z = logits - np.maximum.reduce(logits, axis=1, keepdims=True)
         exp = np.exp(z)

@@ -16,6 +16,7 @@ from .batchnorm import BatchNorm1d
 from .container import Sequential
 from .dropout import Dropout
 from .groupnorm import GroupNorm
+from .identity import Identity
 from .layernorm import LayerNorm, RMSNorm
 from .linear import Linear
 from .module import Module
@@ -28,6 +29,7 @@ _ACTIVATIONS: dict[str, Callable[[], Module]] = {
     "gelu": GELU,
     "gelu_tanh": lambda: GELU("tanh"),
     "silu": SiLU,
+    "identity": Identity,
 }
 _NORMS = ("batch", "layer", "rms", "group")
 
@@ -39,7 +41,7 @@ class MLP(Sequential):
     ----------
     sizes : sequence of int
         Features in, hidden layers, features out: `[784, 128, 64, 10]` has two hidden layers.
-    activation : {"relu", "leaky_relu", "sigmoid", "tanh", "gelu", "gelu_tanh", "silu"}
+    activation : {"relu", "leaky_relu", "sigmoid", "tanh", "gelu", "gelu_tanh", "silu", "identity"}
         After every hidden layer.
     norm : {"batch", "layer", "rms", "group", None}, or a sequence of these with one entry for each hidden layer
         Between a hidden `Linear` and its activation.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from .optimizer import Optimizer
@@ -44,6 +44,11 @@ class SequentialLR(Schedule):
     def __init__(
         self, optimizer: Optimizer, schedulers: Sequence[Schedule], milestones: Sequence[int], last_epoch: int = -1
     ) -> None:
+        if not isinstance(schedulers, Iterable):
+            raise TypeError(
+                f"SequentialLR: schedulers must be a list of schedules, got {type(schedulers).__name__}; put it into a "
+                "list."
+            )
         schedulers = list(schedulers)
         for scheduler in schedulers:
             if not isinstance(scheduler, Schedule) or isinstance(scheduler, SequentialLR):

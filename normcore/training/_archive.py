@@ -18,8 +18,20 @@ from ._files import write_atomically
 _TEXT = "normcore.json"
 
 
+def check_format(path: str, owner: str) -> None:
+    """The package that the format needs must be there: better said now than after the first epoch."""
+    if Path(path).suffix == ".safetensors":
+        try:
+            import safetensors.numpy  # noqa: F401 - whether it is there
+        except ImportError:
+            raise ImportError(
+                f"{owner}: a .safetensors file needs the package safetensors; install it, or use a name in .npz."
+            ) from None
+
+
 def write(path: str, arrays: Mapping[str, Array], text: str) -> None:
     """Write arrays and text, whole or not at all; the format is told from the name."""
+    check_format(path, "save_checkpoint")
     if Path(path).suffix == ".safetensors":
         content = _as_safetensors(arrays, text)
     else:
@@ -77,12 +89,8 @@ def _checksum(arrays: Mapping[str, Array], text: str) -> str:
 
 
 def _as_safetensors(arrays: Mapping[str, Array], text: str) -> bytes:
-    try:
-        from safetensors.numpy import save
-    except ImportError:
-        raise ImportError(
-            "save_checkpoint: a .safetensors file needs the package safetensors; install it, or use a name in .npz."
-        ) from None
+    from safetensors.numpy import save
+
     whole = {name: np.ascontiguousarray(array).reshape(array.shape) for name, array in arrays.items()}
     return bytes(save(whole, {_TEXT: text, "checksum": _checksum(whole, text)}))
 

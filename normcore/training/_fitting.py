@@ -16,7 +16,9 @@ from ._criterion import takes_weights
 from ._data import as_batch, check_finite, check_inputs, check_pair
 from ._errors import kind, quiet, same_kind
 from ._mode import mode
+from ._optimizer import check_optimizer
 from ._random import layer_generators
+from ._scheduler import check_scheduler
 from ._weights import by_class, check_sample_weight
 from .metrics import check_known
 
@@ -50,6 +52,9 @@ def check_fit(
 
     Two rows are tried in evaluation mode, which changes nothing, and the loss looks at all targets.
     """
+    if owner != "evaluate":  # both may have been changed since the trainer was made
+        check_optimizer(trainer.optimizer, trainer.model, owner)
+        check_scheduler(trainer.scheduler, trainer.optimizer)
     X, y = check_pair(X, y, names)
     dtype = model_dtype(trainer, X)
     if owner != "evaluate":

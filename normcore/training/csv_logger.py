@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ._files import as_path
@@ -23,7 +24,7 @@ class CSVLogger(Callback):
     Parameters
     ----------
     path : path
-        Where to write; replaced when the first epoch has ended.
+        Where to write; replaced when the first epoch has ended. Folders that are missing are made.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -31,4 +32,5 @@ class CSVLogger(Callback):
 
     def on_epoch_end(self, trainer: Trainer, epoch: int, logs: Mapping[str, float]) -> None:
         """Write all epochs."""
+        Path(self.path).parent.mkdir(parents=True, exist_ok=True)
         trainer.history.to_csv(self.path)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from normcore.nn._checks import as_bool, as_size
 
+from ._archive import check_format
 from ._files import as_path
 from ._monitor import Monitor
 from .callback import Callback
@@ -67,6 +68,7 @@ class ModelCheckpoint(Callback):
 
     def on_train_begin(self, trainer: Trainer) -> None:
         """Check the names, and forget the last training."""
+        check_format(self.path, "ModelCheckpoint")
         if self._monitor is not None:
             self._monitor.begin(trainer)
         self._filled(0, dict.fromkeys(trainer.log_names, 0.0))

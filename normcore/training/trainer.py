@@ -21,9 +21,18 @@ from ._criterion import Criterion, resolve_loss
 from ._data import as_batch, batch_bounds, check_inputs
 from ._errors import kind
 from ._files import as_path
-from ._fitting import check_fit, check_fraction, check_single_row, check_validation, cut, model_dtype, weighted
+from ._fitting import (
+    check_fit,
+    check_fraction,
+    check_single_row,
+    check_validation,
+    cut,
+    model_dtype,
+    weighted,
+)
 from ._listeners import Listeners, check_callbacks
 from ._mode import mode
+from ._optimizer import check_optimizer
 from ._random import seed_layers
 from ._run import Run, described
 from ._scheduler import Scheduler, check_length, check_scheduler, stepped
@@ -90,26 +99,14 @@ class Trainer:
     ) -> None:
         if not isinstance(model, Module):
             raise TypeError(f"Trainer: model must be a normcore.nn.Module, got {kind(model)}.")
-        if optimizer is None:
-            optimizer = Adam(model.parameters())
-        if not isinstance(optimizer, Optimizer):
-            raise TypeError(
-                f"Trainer: optimizer must be an optimizer object, got {kind(optimizer)}; "
-                "pass for instance normcore.optim.Adam(model.parameters(), lr=1e-3)."
-            )
-        own = {id(parameter) for parameter in model.parameters()}
-        if not own.issuperset(id(parameter) for parameter in optimizer.params):
-            raise ValueError(
-                "Trainer: optimizer has parameters that are not in model; make it from this model's parameters()."
-            )
         self.model = model
-        self.optimizer = optimizer
+        self.optimizer = check_optimizer(Adam(model.parameters()) if optimizer is None else optimizer, model)
         self.loss = resolve_loss(loss)
         binary = isinstance(self.loss, BCEWithLogitsLoss)
         if metrics is None and (binary or isinstance(self.loss, CrossEntropyLoss)):
             metrics = "accuracy"
         self.metrics = _metrics.resolve(metrics, binary, isinstance(self.loss, CrossEntropyLoss))
-        self.scheduler = check_scheduler(scheduler, optimizer)
+        self.scheduler = check_scheduler(scheduler, self.optimizer)
         self.clip_norm = None if clip_norm is None else as_number(clip_norm, "clip_norm", "Trainer", "(0, inf)")
         self.history = History()
         self.stop_training = False

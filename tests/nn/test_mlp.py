@@ -125,13 +125,13 @@ def test_forward_is_the_formula(rng):
             {"activation": "swish"},
             ValueError,
             "MLP: activation must be one of 'relu', 'leaky_relu', 'sigmoid', 'tanh', 'gelu', 'gelu_tanh', 'silu', "
-            "got 'swish'.",
+            "'identity', got 'swish'.",
         ),
         (
             {"activation": ["relu"]},
             ValueError,
             "MLP: activation must be one of 'relu', 'leaky_relu', 'sigmoid', 'tanh', 'gelu', 'gelu_tanh', 'silu', "
-            "got ['relu'].",
+            "'identity', got ['relu'].",
         ),
         ({"seed": "x"}, TypeError, "seed must be None, an int or a numpy.random.Generator, got str."),
         ({"dropout": 1.5}, ValueError, "MLP: dropout must be in [0, 1], got 1.5."),

@@ -189,6 +189,11 @@ class Plain(Optimizer):
             "SequentialLR: schedulers must all have the same per_epoch, and",
         ),
         (
+            lambda o: SequentialLR(o, StepLR(o, 1), []),
+            TypeError,
+            "SequentialLR: schedulers must be a list of schedules, got StepLR; put it into a list.",
+        ),
+        (
             lambda o: SequentialLR(o, [3], []),
             TypeError,
             "SequentialLR: schedulers must hold single schedules, got int.",

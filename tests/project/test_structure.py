@@ -56,6 +56,7 @@ RUNTIME = {"numpy"}
 OPTIONAL = {
     "numba": {"backends"},
     "sklearn": {"estimators"},
+    "scipy": {"estimators"},  # scikit-learn brings it
     "tqdm": {"data", "training", "studies"},
     "matplotlib": {"training", "studies"},
     "safetensors": {"training"},

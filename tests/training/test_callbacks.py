@@ -240,19 +240,21 @@ class TestModelCheckpoint:
 class TestCSVLogger:
     def test_is_there_after_every_epoch(self, tmp_path):
         path, lines = tmp_path / "log.csv", []
+        deep = tmp_path / "runs" / "one" / "log.csv"
 
         class Count(Callback):
             def on_epoch_end(self, trainer, epoch, logs):  # noqa: ARG002 - the signature of what it overrides
                 lines.append(len(path.read_text().splitlines()))
 
         t = trainer()
-        t.fit(X, y, 3, validation_data=(X, y), callbacks=[CSVLogger(path), Count()])
+        t.fit(X, y, 3, validation_data=(X, y), callbacks=[CSVLogger(path), CSVLogger(deep), Count()])
         assert lines == [2, 3, 4]
         with path.open(newline="") as file:
             rows = list(csv.DictReader(file))
         assert list(rows[0]) == ["epoch", "loss", "accuracy", "val_loss", "val_accuracy", "seconds"]
         for name, values in t.history.history.items():
             assert [float(row[name]) for row in rows] == values
+        assert deep.read_bytes() == path.read_bytes()
 
 
 class TestHooks:

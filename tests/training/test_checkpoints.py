@@ -350,6 +350,11 @@ class TestFile:
         monkeypatch.setitem(sys.modules, "safetensors.numpy", None)
         with pytest.raises(ImportError, match=r"save_checkpoint: a \.safetensors file needs the package safetensors"):
             trainer().save_checkpoint(tmp_path / "a.safetensors")
+        t = trainer()
+        before = bits(t)
+        with pytest.raises(ImportError, match=r"ModelCheckpoint: a \.safetensors file needs the package safetensors"):
+            t.fit(X, y, callbacks=[ModelCheckpoint(tmp_path / "a.safetensors")])
+        assert bits(t) == before  # not after an epoch
         assert list(tmp_path.iterdir()) == []
         (tmp_path / "a.safetensors").write_bytes(b"x")
         with pytest.raises(ImportError, match=r"load_checkpoint: a \.safetensors file needs the package safetensors"):

@@ -485,6 +485,21 @@ class TestRefusals:
         assert record.events == []
         assert t.model.training
 
+    def test_a_layer_that_was_replaced_under_the_optimizer(self):
+        t = trainer()
+        t.model[-1] = Linear(8, 3, rng=5)
+        before = state(t)
+        for name, call in (("fit", t.fit), ("partial_fit", t.partial_fit)):
+            with pytest.raises(ValueError, match=f"^{name}: optimizer has parameters that are not in model; make it "):
+                call(self.X, self.y)
+        assert state(t) == before
+        t.evaluate(self.X, self.y)
+        t.optimizer = Adam(t.model.parameters())
+        t.fit(self.X, self.y)
+        t.scheduler = StepLR(Adam(t.model.parameters()), 3)
+        with pytest.raises(ValueError, match="scheduler is of another optimizer, whose learning rate it would set; "):
+            t.fit(self.X, self.y)
+
     def test_a_batch_of_one_row_leaves_no_trace_in_any_layer(self, rng):
         X = rng.normal(size=(4, 2, 3, 3)).astype(np.float32)
         # BatchNorm2d takes one image, BatchNorm1d behind it does not
