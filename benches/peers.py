@@ -21,7 +21,19 @@ from statistics import fmean
 from typing import NamedTuple
 
 import normcore as nc
-from benches import comparing, environment, epochs, footprint, grid, networks, perceptrons, report, table, targets
+from benches import (
+    comparing,
+    environment,
+    epochs,
+    footprint,
+    grid,
+    networks,
+    perceptrons,
+    report,
+    scalers,
+    table,
+    targets,
+)
 from benches import contenders as competition
 from benches.cases import Case, matches
 from benches.contenders import Contender
@@ -148,6 +160,10 @@ def jobs(options: argparse.Namespace, chosen: Sequence[Contender]) -> Iterator[J
     row = partial(perceptrons.predicting, fits[-1], threads, seconds, rounds)
     others.append(Job("perceptron predict_proba, one row", row))
     others.append(Job("fit", partial(epochs.against_bare_loop, loop, threads, seconds, rounds)))
+    data = scalers.QUICK if quick else scalers.TABLE
+    for way in scalers.WAYS:
+        others.append(Job(data.name(way), partial(scalers.measure, data, way, threads, seconds, rounds)))
+    others.append(Job("scaler, memory of fit", partial(scalers.memory, data)))
     others.append(Job("import normcore over import numpy", partial(footprint.importing, 1 if quick else IMPORT_PAIRS)))
     others.append(Job("wheel", partial(footprint.wheel, options.wheel, options.build_wheel)))
     yield from (job for job in others if matches(job.name, options.only))

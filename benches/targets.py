@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from statistics import geometric_mean
 from typing import NamedTuple
 
+from benches import scalers
 from benches.cases import HALF, MB, Case
 from benches.results import OURS, Result
 
@@ -182,6 +183,8 @@ STEPS: Mapping[str, float] = {
     "784-512-256-128-64-10": 1.3,
     "784-1024-1024-1024-10": 1.15,
 }
+# What a StandardScaler does -> how many times as long scikit-learn's takes.
+SCALERS: Mapping[str, float] = {"fit": 4.0, "fit_transform": 3.0, "one row": 20.0}
 IMAGES = "NCHW"
 
 
@@ -230,6 +233,11 @@ def _others() -> Iterator[Target]:
     batch = _over("scikit-learn", "batch norm")
     yield Target("MLPClassifier with batch norm over scikit-learn's without", fits, batch, AT_LEAST, 1.0)
     yield Target("MLPClassifier, a row predicted, over scikit-learn's", row, _over("scikit-learn"), AT_LEAST, 2.0)
+    for way, bound in SCALERS.items():
+        yield Target(
+            f"StandardScaler, {way}, scikit-learn", _named(f"scaler, {way} "), _over("scikit-learn"), AT_LEAST, bound
+        )
+    yield Target("StandardScaler, memory of fit, arrays", _named("scaler, memory"), scalers.arrays, AT_MOST, 1.1)
     yield Target("Trainer.fit over a bare loop", _named("fit,"), _over(OURS, "bare loop"), AT_MOST, 1.2)
     yield Target("Numba over Cython, over 1 MB", _large, _over("Numba"), AT_MOST, 1.5)
     yield Target("2 threads against 1, over 1 MB", _large, _over("1 thread"), AT_LEAST, 1.7)

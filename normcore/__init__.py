@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from normcore import optim as optim
     from normcore import studies as studies
     from normcore import training as training
+    from normcore.covariance import RunningCovariance as RunningCovariance
     from normcore.moments import RunningMoments as RunningMoments
     from normcore.nn import MLP as MLP
     from normcore.training import History as History
@@ -58,6 +59,7 @@ _LAZY = {
     "training": "normcore.training",
     "MLP": "normcore.nn",
     "History": "normcore.training",
+    "RunningCovariance": "normcore.covariance",
     "RunningMoments": "normcore.moments",
     "Trainer": "normcore.training",
     "recalibrate": "normcore.training",

@@ -370,7 +370,7 @@ def test_a_miss_gives_exit_code_1(peers, capsys):
 
 
 def test_every_target_is_about_something_on_the_grid():
-    from benches import epochs, networks, perceptrons, targets
+    from benches import epochs, networks, perceptrons, scalers, targets
     from benches.grid import GRID, cases
     from benches.results import Result
 
@@ -381,8 +381,24 @@ def test_every_target_is_about_something_on_the_grid():
     every.append(Result(f"epoch of MNIST, {epochs.EPOCH.network}", None, {"normcore": 1.0, epochs.SCIKIT: 1.0}))
     perceptron = {"normcore": 1.0, perceptrons.NORMED: 1.0, epochs.SCIKIT: 1.0}
     every += [Result(f"perceptron {what}", None, perceptron) for what in ("fit, digits", "predict_proba, one row")]
+    every += [Result(scalers.TABLE.name(way), None, {"normcore": 1.0, epochs.SCIKIT: 1.0}) for way in scalers.WAYS]
+    every.append(Result(f"scaler, memory of fit {scalers.TABLE.shape}", amount=40.0))
     every.append(Result(f"fit, {epochs.LOOP.network}", None, {"normcore": 1.0, epochs.BARE: 1.0}))
     assert [o.target.name for o in targets.judge_all(every) if o.holds is None] == []
+
+
+def test_scalers():
+    from benches import scalers
+
+    fit = scalers.measure(scalers.QUICK, "fit", 1, 0.0, 1)
+    assert set(fit.seconds) == {"normcore", "scikit-learn"}
+    used = scalers.memory(scalers.Table(20_000))
+    assert used.name == "scaler, memory of fit 20000x10"
+    found = outcomes(replace(fit, seconds={"normcore": 1.0, "scikit-learn": 3.9}), used)
+    assert found["StandardScaler, fit, scikit-learn"].holds is False
+    assert found["StandardScaler, fit_transform, scikit-learn"].holds is None
+    assert found["StandardScaler, memory of fit, arrays"].value == pytest.approx(used.amount / 0.8)
+    assert found["StandardScaler, memory of fit, arrays"].holds
 
 
 # --- the report -------------------------------------------------------------------------------------------------------

@@ -10,5 +10,10 @@ except ImportError as error:
         'checkout with: pip install ".[sklearn]"'
     ) from error
 
-from .mlp_classifier import MLPClassifier as MLPClassifier
-from .mlp_regressor import MLPRegressor as MLPRegressor
+from normcore.estimators.mean import MeanScaler as MeanScaler
+from normcore.estimators.minmax import MinMaxScaler as MinMaxScaler
+from normcore.estimators.mlp_classifier import MLPClassifier as MLPClassifier
+from normcore.estimators.mlp_regressor import MLPRegressor as MLPRegressor
+from normcore.estimators.standard import StandardScaler as StandardScaler
+from normcore.estimators.unit_length import UnitLengthScaler as UnitLengthScaler
+from normcore.estimators.whitener import Whitener as Whitener

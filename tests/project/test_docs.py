@@ -17,6 +17,7 @@ MODULES = [
     "normcore._threads",
     "normcore._config",
     "normcore.moments",
+    "normcore.covariance",
     "normcore.data",
     "normcore.data.digits",
     "normcore.data.splitting",

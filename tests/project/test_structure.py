@@ -38,13 +38,15 @@ BELOW = {
     "functional": {"_lane", "_dispatch", "_planners", "_context"},
     "_config": {"_dispatch", "_pool", "_threads", "backends", "_version"},
     "data": {"_version"},  # what a download calls itself
-    "moments": {"functional"},
+    "_streaming": set(),
+    "moments": {"functional", "_streaming"},
+    "covariance": {"functional", "_streaming"},
     "nn": {"functional", "_threads", "_workers", "_compiled_pool"},
     "optim": {"nn", "_dispatch", "_threads", "_workers"},  # for the backend asked for, and how many threads
     # data for the cut into training and validation rows; _dispatch for asked_for(): a wrong NORMCORE_BACKEND is no
     # fault of the data
     "training": {"nn", "optim", "data", "moments", "functional", "_dispatch"},
-    "estimators": {"training", "optim", "nn", "functional", "data", "moments"},
+    "estimators": {"training", "optim", "nn", "functional", "data", "moments", "covariance"},
     "studies": {"training", "optim", "nn", "functional", "data", "_config", "_version"},
     "_bench": {"functional", "_config", "_threads"},
     "cli": {"studies", "_bench", "_config", "_dispatch", "_threads", "_version"},
@@ -138,6 +140,10 @@ def test_what_is_not_used_is_not_imported():
         "normcore.training",
         "normcore.studies",
         "normcore.data",
+        "normcore.estimators",
+        "normcore.moments",
+        "normcore.covariance",
+        "sklearn",
     )
     code = f"import sys, normcore; print([m for m in sys.modules if m.startswith({later})])"
     assert python(code) == "[]"
@@ -147,8 +153,16 @@ def test_what_is_not_used_is_not_imported():
     assert python(f"import sys, normcore as nc; nc.Trainer; print([m for m in {web} if m in sys.modules])") == "[]"
 
 
+def test_without_scikit_learn_one_sentence_says_what_to_install():
+    said = python("import sys; sys.modules['sklearn'] = None; import normcore as nc; nc.estimators.StandardScaler")
+    assert said.startswith(
+        "ImportError: normcore.estimators needs scikit-learn, which is not installed; install normcore"
+    )
+    assert python("import sys; sys.modules['sklearn'] = None; import normcore as nc; nc.RunningCovariance()") == ""
+
+
 def test_everything_public_is_reached_from_the_top_and_listed():
-    for name in ("nn", "optim", "training", "data", "MLP", "Trainer", "History"):
+    for name in ("nn", "optim", "training", "data", "MLP", "Trainer", "History", "RunningMoments", "RunningCovariance"):
         assert getattr(normcore, name) is not None
         assert name in dir(normcore)
     with pytest.raises(AttributeError, match="module 'normcore' has no attribute 'layer_form'"):
