@@ -41,8 +41,6 @@ def build(
     seed = int(random_state.randint(2**31 - 1)) if dropout else 0
     # momentum=None: the average of all batches so far.
     model = MLP(sizes, ACTIVATIONS[activation], norm, seed, dtype, momentum=None, dropout=dropout)
-    # In float64 NumPy's tanh and exp are quicker than those in the norms' kernels: a step takes half the time.
-    model.fuse = dtype == np.float32 or activation not in ("tanh", "logistic")
     for layer, (coef, intercept) in zip(linears(model), values, strict=True):
         assert layer.bias is not None
         layer.weight.data.T[...] = coef

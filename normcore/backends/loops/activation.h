@@ -1,5 +1,5 @@
-/* Activations on a few values in cache. float32: polynomials that the compiler turns into vectors, a few units in the last
-   place; float64: libm. Cephes' coefficients (Moshier, 1987). NaN stays NaN. */
+/* Activations on a few values in cache: polynomials that the compiler turns into vectors, a few units in the last place; in
+   float64 the normal distribution is libm's. Cephes' coefficients (Moshier, 1987). NaN stays NaN. */
 #ifndef NORMCORE_ACTIVATION_H
 #define NORMCORE_ACTIVATION_H
 
@@ -33,10 +33,9 @@ INLINE float tanh_float(float z) {
     p = p * s - 5.37397155531e-2f;
     p = p * s + 1.33314422036e-1f;
     p = p * s - 3.33332819422e-1f;
-    float near = z + z * (p * s);
+    float near = a + a * (p * s);
     float far = 1.0f - 2.0f / (exp_float(a > 44.0f ? 88.0f : 2.0f * a) + 1.0f);
-    far = z < 0.0f ? -far : far;
-    return a < 0.625f ? near : (z != z ? z : far);
+    return z != z ? z : copysignf(a < 0.625f ? near : far, z);
 }
 
 /* the normal distribution: cumulative, by erfc of the side where nothing cancels */
@@ -73,10 +72,56 @@ INLINE float normal_cdf_float(float z) {
 }
 
 INLINE float normal_pdf_float(float z) { return 0.398942280401432678f * exp_float(-0.5f * z * z); }
-INLINE double sigmoid_double(double z) { return z < 0.0 ? exp(z) / (1.0 + exp(z)) : 1.0 / (1.0 + exp(-z)); }
+/* 2^k for k of a normal number; k comes in the low bits of k + 1.5 * 2^52, where adding has rounded it */
+INLINE double power_of_two(uint64_t k) {
+    uint64_t bits = (k + 1023) << 52;
+    double power;
+    memcpy(&power, &bits, 8);
+    return power;
+}
+
+INLINE double exp_double(double v) {
+    double clamped = v > 709.79 ? 709.79 : v;
+    clamped = clamped < -745.2 ? -745.2 : clamped;
+    const double magic = 6755399441055744.0; /* 1.5 * 2^52 */
+    double shifted = clamped * 1.44269504088896340736 + magic, k = shifted - magic;
+    double half_shifted = k * 0.5 + magic, half = half_shifted - magic; /* 2^k in two steps: it may be subnormal, or 2^1024 */
+    double rest_shifted = (k - half) + magic;
+    double r = (clamped - k * 6.93145751953125e-1) - k * 1.42860682030941723212e-6, s = r * r;
+    double p = 1.26177193074810590878e-4;
+    p = p * s + 3.02994407707441961300e-2;
+    p = (p * s + 9.99999999999999999910e-1) * r;
+    double q = 3.00198505138664455042e-6;
+    q = q * s + 2.52448340349684104192e-3;
+    q = q * s + 2.27265548208155028766e-1;
+    q = q * s + 2.0;
+    uint64_t first, second;
+    memcpy(&first, &half_shifted, 8);
+    memcpy(&second, &rest_shifted, 8);
+    double e = (1.0 + 2.0 * (p / (q - p))) * power_of_two(first) * power_of_two(second);
+    return v > 709.79 ? (double)INFINITY : (v != v ? v : e);
+}
+
+INLINE double sigmoid_double(double z) {
+    double e = exp_double(z < 0.0 ? z : -z);
+    return (z < 0.0 ? e : 1.0) / (1.0 + e);
+}
+
+INLINE double tanh_double(double z) {
+    double a = fabs(z), s = z * z;
+    double p = -9.64399179425052238628e-1;
+    p = p * s - 9.92877231001918586564e1;
+    p = p * s - 1.61468768441708447952e3;
+    double q = s + 1.12811678491632931402e2;
+    q = q * s + 2.23548839060100448583e3;
+    q = q * s + 4.84406305325125486048e3;
+    double near = a + a * s * (p / q);
+    double far = 1.0 - 2.0 / (exp_double(a > 350.0 ? 700.0 : 2.0 * a) + 1.0);
+    return z != z ? z : copysign(a < 0.625 ? near : far, z);
+}
+
 INLINE double normal_cdf_double(double z) { return 0.5 * erfc(-z * 0.70710678118654752440); }
-INLINE double normal_pdf_double(double z) { return 0.39894228040143267794 * exp(-0.5 * z * z); }
-INLINE double tanh_double(double z) { return tanh(z); }
+INLINE double normal_pdf_double(double z) { return 0.39894228040143267794 * exp_double(-0.5 * z * z); }
 
 #define GELU_TANH_INNER(S, z) ((S)0.79788456080286535588 * ((z) + (S)0.044715 * (z) * (z) * (z)))
 #define GELU_TANH_SLOPE(S, z) ((S)0.79788456080286535588 * ((S)1 + (S)(3 * 0.044715) * (z) * (z)))
