@@ -8,8 +8,8 @@ y        Computed in float64 and rounded once: half an ulp, plus what another or
          DESIGN.md allows 4 ulp of |xhat * weight| + |bias|.
 dx       As y, but a difference of three terms that may cancel: the error is relative to the largest of them.
 dparam   A sum over n products, accumulated in float64 and rounded to the parameter's dtype.
-activation  A polynomial of some ten roundings and a division or two: measured 2.4 ulp in float64, 3 in float32, and half
-         an ulp more for the reference rounded to the dtype.
+activation  A polynomial of some ten roundings and a division or two: measured 2.4 ulp in float64, 3 in float32, and
+         half an ulp more for the reference rounded to the dtype.
 product  A sum of n products in the arrays' own dtype: off by at most (n + 1) * eps / 2 of the magnitudes' sum; parts
          keep it far below that. One more eps for what it is added to.
 trajectory  Tens of optimiser steps compared with another implementation that computes in the parameter's dtype: each

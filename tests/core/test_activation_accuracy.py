@@ -24,9 +24,10 @@ def activated(x, activation):
     )[0].reshape(x.shape)
 
 
+@pytest.mark.usefixtures("backend")
 @dtypes
 @pytest.mark.parametrize("activation", FORMULAS)
-def test_against_extended_precision(activation, dtype, backend):
+def test_against_extended_precision(activation, dtype):
     rng = np.random.default_rng(0)
     most = 80 if dtype == np.float32 else 700  # beyond, results are subnormal: below
     x = np.concatenate([rng.normal(size=3000), rng.uniform(-most, most, 3000), rng.normal(size=500) * 1e-20])
@@ -35,9 +36,10 @@ def test_against_extended_precision(activation, dtype, backend):
     assert ulps(activated(x, activation), want, want) <= tol(dtype, kind="activation")["ulps"]
 
 
+@pytest.mark.usefixtures("backend")
 @dtypes
 @pytest.mark.parametrize("activation", [*FORMULAS, "gelu", "gelu_tanh", "relu", "leaky_relu"])
-def test_the_ends(activation, dtype, backend):
+def test_the_ends(activation, dtype):
     limits = np.finfo(dtype)
     x = np.array([np.inf, limits.max, 1e4, -1e4, limits.min], dtype)
     got = activated(x, activation)
