@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter, MaxNLocator, PercentFormatter, StrMethodFormatter
 
 if TYPE_CHECKING:
-    from ._result import StudyResult
+    from ._two_arms import StudyResult
 
 _COLOURS = ("#D55E00", "#0072B2")  # vermilion and blue of Okabe and Ito: told apart with every kind of colour vision
 _GREY = "#555555"

@@ -59,6 +59,7 @@ OPTIONAL = {
     "matplotlib": {"training", "studies"},
     "safetensors": {"training"},
     "threadpoolctl": {"studies"},
+    "PIL": {"studies"},  # comes with matplotlib
 }
 
 
