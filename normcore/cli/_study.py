@@ -153,14 +153,14 @@ class _Session:
         """Run one study; return what is missing after Ctrl-C, or nothing."""
         import sys
 
+        from normcore.data import DataError, DataNotFoundError
         from normcore.studies._config import command
-        from normcore.studies._data import DataError
         from normcore.studies._html import Section
 
         line = command(study.name, config)
         try:
             result = study.run(config, progress=sys.stderr is not None)
-        except DataError as error:
+        except (DataError, DataNotFoundError) as error:
             if not self.several:
                 raise UserError(str(error)) from None
             return self._give_up(Section(study.name, line, None, {}, str(error)))

@@ -61,5 +61,9 @@ STUDIES = {
             "The same small network on 1,797 handwritten digits, without normalisation and with batch norm.",
         ),
         _study("norms", "No norm, batch, layer, group and RMS norm in a network of 128-64 ReLU units with Adam."),
+        _study("activations", "Batch norm after the first of four hidden layers, with sigmoids and with ReLUs."),
+        _study("depth", "Batch norm after 0, 1, 2, 3 and 4 hidden layers, with sigmoids and with ReLUs."),
+        _study("optimizers", "SGD and Adam at the same learning rate, with and without batch norm."),
+        _study("batch-size", "Batches of 4, 64, 256 and 1024 rows, with and without batch norm."),
     )
 }

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
-from ._data import DATA
+from normcore.data import DATASETS
 
 # The options that a command line has for every study; where the data are decides no number.
 OPTIONS = ("data", "epochs", "seed", "repeats")
@@ -50,7 +50,7 @@ class TrainingConfig:
     repeats: int = 3
     data_dir: str | None = field(default=None, compare=False, repr=False)
 
-    DATA: ClassVar[tuple[str, ...]] = DATA
+    DATA: ClassVar[tuple[str, ...]] = DATASETS
     QUICK: ClassVar[Mapping[str, Any]] = {"repeats": 1}
 
     def __post_init__(self) -> None:

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from normcore.data import Part, load_digits, split
+import numpy as np
 
-DATA = ("digits", "mnist", "fashion-mnist", "cifar10")
-
-
-class DataError(Exception):
-    """The data of a study cannot be had; the message is a sentence for the user."""
+from normcore.data import Part, load
 
 
 @dataclass(frozen=True)
@@ -22,7 +18,7 @@ class Classes:
     name : str
         What it is called in notes.
     train, validation : Part
-        Of float32 rows from 0 to 1, and int64 classes.
+        Of float32 rows from 0 to 1, and int64 classes. The validation part is the test part of the data set.
     classes : int
         How many there are.
     """
@@ -37,22 +33,28 @@ class Classes:
         """Length of a row."""
         return int(self.train.X.shape[1])
 
+    @property
+    def guess(self) -> float:
+        """The accuracy of always naming the most frequent class."""
+        return float(np.bincount(self.validation.y).max() / len(self.validation.y))
+
     def sizes(self, hidden: tuple[int, ...]) -> list[int]:
         """Return the layer sizes of a network with these hidden layers."""
         return [self.features, *hidden, self.classes]
 
+    def steps(self, batch_size: int) -> int:
+        """Return the number of steps in an epoch; a last batch of one row joins the one before it."""
+        whole, rest = divmod(len(self.train.y), batch_size)
+        return max(whole + (rest > 1), 1)
+
 
 def load_classes(name: str, data_dir: str | None = None, progress: bool = False) -> Classes:
-    """Load a data set of `DATA`; the validation part is its test part.
+    """Load a data set of `normcore.data.DATASETS`.
 
     Raises
     ------
-    DataError
-        If it is not there and cannot be fetched, or is damaged.
+    DataError, DataNotFoundError
+        If it is damaged, or is not there and cannot be fetched.
     """
-    del data_dir, progress
-    if name != "digits":
-        raise DataError(f"{name} cannot be loaded yet")
-    digits = load_digits()
-    train, validation = split(digits.X, digits.y, 0.25, seed=0)
-    return Classes(name, train, validation, len(digits.class_names))
+    train, test = load(name, data_dir=data_dir, progress=progress)
+    return Classes(train.name, Part(train.X, train.y), Part(test.X, test.y), len(train.class_names))

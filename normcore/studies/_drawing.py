@@ -85,6 +85,27 @@ def band(axes: Any, runs: TrainingRuns, arm: str, key: str, index: int, label: s
         axes.fill_between(epochs, values.min(0), values.max(0), color=colour, alpha=0.18, linewidth=0)
 
 
+def ranges(
+    axes: Any,
+    runs: TrainingRuns,
+    x: Sequence[float],
+    arms: Sequence[str],
+    key: str,
+    index: int,
+    label: str,
+    style: str = "-",
+) -> None:
+    """The last epoch of several arms: means over the seeds, and bars from the lowest to the highest."""
+    values = [[run.history[key][-1] for run in runs.of(arm)] for arm in arms]
+    means = [float(np.mean(numbers)) for numbers in values]
+    down = [mean - min(numbers) for mean, numbers in zip(means, values, strict=True)]
+    up = [max(numbers) - mean for mean, numbers in zip(means, values, strict=True)]
+    axes.errorbar(
+        x, means, [down, up], linestyle=style, color=COLOURS[index], marker=MARKERS[index], markersize=7, linewidth=1.8,
+        capsize=4, label=label,
+    )  # fmt: skip
+
+
 def curves(runs: TrainingRuns, title: str, arms: Sequence[str] = (), logs: bool = True) -> Figure:
     """Loss above accuracy, training beside validation, over the epochs."""
     figure, panels = new_figure(title, 2, 2)

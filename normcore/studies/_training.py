@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from normcore.nn import MLP, Module
+from normcore.nn import MLP, Module, Sequential
+from normcore.nn._norm import Norm
 from normcore.optim import Optimizer
 from normcore.training import Callback, DivergenceError, Trainer
 
@@ -54,10 +55,24 @@ class ArmPlan(NamedTuple):
 
 
 def network(
-    data: Classes, hidden: tuple[int, ...], activation: str, norm: str | Sequence[str | None] | None, seed: int
-) -> MLP:
-    """Return an untrained network; the weights of its Linear layers depend on the seed alone, not on the norm."""
-    return MLP(data.sizes(hidden), activation=activation, norm=norm, seed=seed)
+    data: Classes,
+    hidden: tuple[int, ...],
+    activation: str,
+    norm: str | Sequence[str | None] | None,
+    seed: int,
+    placement: str = "before",
+) -> Sequential:
+    """Return an untrained network; the weights of its Linear layers depend on the seed alone, not on the norm.
+
+    A norm is between a Linear and its activation (`placement` "before") or behind the activation ("after").
+    """
+    model = MLP(data.sizes(hidden), activation=activation, norm=norm, seed=seed)
+    if placement == "before":
+        return model
+    layers = list(model)
+    for index in [index for index, layer in enumerate(layers) if isinstance(layer, Norm)]:
+        layers[index : index + 2] = layers[index + 1], layers[index]
+    return Sequential(*layers)
 
 
 def train_all(

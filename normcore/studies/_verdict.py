@@ -5,6 +5,8 @@ from __future__ import annotations
 from ._estimate import Difference, Estimate
 from ._runs import TrainingRuns
 
+_STUCK = 0.02  # an accuracy this little above a guess is none
+
 
 def versus(runs: TrainingRuns, arm: str, base: str) -> str:
     """How the validation accuracy of `arm` ended against `base`, how soon it was there, and what an epoch cost."""
@@ -16,9 +18,22 @@ def versus(runs: TrainingRuns, arm: str, base: str) -> str:
     return f"{text}; {_soonness(runs, arm, base)}, and {_cost(runs, arm, base)}."
 
 
+def unlearned(runs: TrainingRuns, guess: float) -> list[str]:
+    """A sentence about the arms that ended no better than by always naming the most frequent class, if there are."""
+    stuck = [arm for arm in runs.arms if not runs.at(arm, "val_accuracy").mean > guess + _STUCK]
+    if not stuck:
+        return []
+    return [
+        f"Learned next to nothing: {'; '.join(stuck)}. Always naming the most frequent class has a validation "
+        f"accuracy of {guess:.2%}."
+    ]
+
+
 def points(gap: Difference, base: str) -> str:
     """A difference of accuracies in percentage points, with its interval."""
-    size = f"{abs(gap.mean) * 100:.2f} points {'above' if gap.mean >= 0 else 'below'} {base}"
+    size = f"{abs(gap.mean) * 100:.2f} points {'above' if gap.mean > 0 else 'below'} {base}"
+    if not gap.mean:
+        return f"as {base} did"
     if gap.seeds < 2:
         return f"{size} (one seed, so it may be chance)"
     between = f"95 % interval {gap.low * 100:+.2f} to {gap.high * 100:+.2f} over {gap.seeds} seeds"
@@ -41,7 +56,10 @@ def _soonness(runs: TrainingRuns, arm: str, base: str) -> str:
     if not ours.count:
         return f"it never reached the best that {base} had"
     which = "" if ours.count == ours.of else f" with {ours.count} of {ours.of} seeds"
-    return f"it reached the best of {base} after {ours.mean:.3g} epochs{which}, where {base} took {theirs.mean:.3g}"
+    if ours == theirs:
+        return f"it reached the best of {base} as soon as that did"
+    epochs = "1 epoch" if ours.mean == 1 else f"{ours.mean:.3g} epochs"
+    return f"it reached the best of {base} after {epochs}{which}, where {base} took {theirs.mean:.3g}"
 
 
 def _cost(runs: TrainingRuns, arm: str, base: str) -> str:
