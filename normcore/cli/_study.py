@@ -161,9 +161,10 @@ class _Session:
         try:
             result = study.run(config, progress=sys.stderr is not None)
         except (DataError, DataNotFoundError) as error:
+            said = str(error).replace("data_dir", "--data-dir")
             if not self.several:
-                raise UserError(str(error)) from None
-            return self._give_up(Section(study.name, line, None, {}, str(error)))
+                raise UserError(said) from None
+            return self._give_up(Section(study.name, line, None, {}, said))
         except Exception as error:
             # One study that fails must not cost the others; alone, its traceback is what is wanted.
             if not self.several:

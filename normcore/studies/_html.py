@@ -32,7 +32,6 @@ section { margin-top: 2.5rem }
 .failed { border-left: 4px solid #d55e00; padding-left: .8rem }
 .scroll { overflow-x: auto; max-width: 100% }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .92rem }
-caption { text-align: left; font-weight: 600; padding: .3rem 0; white-space: nowrap }
 th, td { padding: .25rem .7rem; border-bottom: 1px solid var(--line); text-align: left; white-space: nowrap }
 thead th { vertical-align: bottom; border-bottom: 2px solid var(--soft) }
 .number { text-align: right }
@@ -190,8 +189,8 @@ def _table(table: Table) -> str:
         rows.append("<tr>" + "".join([first, *others]) + "</tr>")
     title = escape(table.title)
     text = (
-        f'<div class="scroll" role="region" aria-label="{title}" tabindex="0"><table><caption>{title}</caption>'
+        f'<div class="scroll" role="region" aria-label="{title}" tabindex="0"><table>'
         f"<thead><tr>{head}</tr></thead>\n<tbody>\n" + "\n".join(rows) + "\n</tbody></table></div>"
     )
     folded = table.where == "report" or len(table.rows) > _FOLDED_FROM
-    return _folded(table.title, text) if folded else text
+    return _folded(table.title, text) if folded else f"<h3>{title}</h3>\n{text}"
