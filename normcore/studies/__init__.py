@@ -65,8 +65,6 @@ STUDIES = {
         _study("depth", "Batch norm after 0, 1, 2, 3 and 4 hidden layers, with sigmoids and with ReLUs."),
         _study("optimizers", "SGD and Adam at the same learning rate, with and without batch norm."),
         _study("batch-size", "Batches of 4, 64, 256 and 1024 rows, with and without batch norm."),
-        _study(
-            "cifar", "A small network on CIFAR-10, with and without batch norm: the loss of each 500 batches."
-        ),
+        _study("cifar", "A small network on CIFAR-10, with and without batch norm: the loss of each 500 batches."),
     )
 }

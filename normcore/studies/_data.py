@@ -8,6 +8,8 @@ import numpy as np
 
 from normcore.data import Part, load
 
+_NAMES = {"mnist": "MNIST", "fashion-mnist": "Fashion-MNIST", "cifar10": "CIFAR-10"}  # in a sentence
+
 
 @dataclass(frozen=True)
 class Classes:
@@ -57,4 +59,4 @@ def load_classes(name: str, data_dir: str | None = None, progress: bool = False)
         If it is damaged, or is not there and cannot be fetched.
     """
     train, test = load(name, data_dir=data_dir, progress=progress)
-    return Classes(train.name, Part(train.X, train.y), Part(test.X, test.y), len(train.class_names))
+    return Classes(_NAMES.get(name, name), Part(train.X, train.y), Part(test.X, test.y), len(train.class_names))

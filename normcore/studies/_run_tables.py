@@ -25,7 +25,7 @@ def spread_note(runs: TrainingRuns) -> str:
 
 def last_epoch(runs: TrainingRuns, head: str = "network") -> Table:
     """How every arm ended, and what an epoch took."""
-    columns = [Column(head), *(column for _, column in MEASURES), Column("an epoch", "s", ".2f")]
+    columns = [Column(head), *(column for _, column in MEASURES), Column("an epoch", "s", ".3f")]
     rows = [[arm, *(runs.at(arm, key) for key, _ in MEASURES), runs.epoch_seconds(arm)] for arm in runs.arms]
     return Table("last-epoch", f"After the last epoch ({spread_note(runs)})", columns, rows)
 
@@ -42,10 +42,16 @@ def every_epoch(runs: TrainingRuns, where: Literal["print", "report"] = "report"
 
 
 def goals(runs: TrainingRuns, accuracies: Sequence[float], head: str = "network") -> list[Table]:
-    """After how many epochs, and seconds, each arm reached given validation accuracies."""
-    reached = [goal for goal in accuracies if any(runs.epochs_to(arm, "val_accuracy", goal).count for arm in runs.arms)]
+    """After how many epochs, and seconds, each arm reached given validation accuracies.
+
+    Left out are accuracies that none reached, and those that all reached at once, but for the highest of them.
+    """
+    found = {goal: [runs.epochs_to(arm, "val_accuracy", goal) for arm in runs.arms] for goal in sorted(accuracies)}
+    reached = [goal for goal, those in found.items() if any(one.count for one in those)]
     if not reached:
         return []
+    at_once = [goal for goal in reached if all(one.mean == 1 and one.count == one.of for one in found[goal])]
+    reached = [goal for goal in reached if goal not in at_once[:-1]]
     epochs = [[arm, *(runs.epochs_to(arm, "val_accuracy", goal) for goal in reached)] for arm in runs.arms]
     seconds = [[arm, *(runs.seconds_to(arm, "val_accuracy", goal) for goal in reached)] for arm in runs.arms]
     note = spread_note(runs)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import Any
 
 from ._estimate import Difference, Estimate, difference
@@ -38,6 +39,11 @@ class Run:
         """Return the best value of all epochs: the highest of an accuracy, else the lowest; NaN if none is finite."""
         numbers = [value for value in self.history[key] if math.isfinite(value)]
         return (max if rises(key) else min)(numbers, default=math.nan)
+
+    @property
+    def epoch_seconds(self) -> float:
+        """The time of an epoch: the median, which a program that takes the cores for a moment does not move."""
+        return median(self.seconds)
 
     def epochs_to(self, key: str, goal: float) -> int | None:
         """Return the number of epochs after which `goal` was first reached; None for never."""
@@ -107,14 +113,21 @@ class TrainingRuns:
         return Estimate.over(run.seconds_to(key, goal) for run in self.of(arm))
 
     def epoch_seconds(self, arm: str) -> Estimate:
-        """Return the time of an epoch over the seeds: the mean of each training."""
-        return Estimate.over(sum(run.seconds) / len(run.seconds) for run in self.of(arm))
+        """Return the time of an epoch over the seeds: the median of each training."""
+        return Estimate.over(run.epoch_seconds for run in self.of(arm))
 
     def compare(self, arm: str, base: str, key: str, epoch: int = -1) -> Difference:
         """Return `arm` minus `base` in an epoch, seed by seed, for the seeds that both have."""
-        theirs = {run.seed: run.history[key][epoch] for run in self.of(base)}
-        pairs = [(run.history[key][epoch], theirs[run.seed]) for run in self.of(arm) if run.seed in theirs]
-        return difference([pair[0] for pair in pairs], [pair[1] for pair in pairs])
+        return self._compare(arm, base, lambda run: run.history[key][epoch])
+
+    def compare_seconds(self, arm: str, base: str) -> Difference:
+        """Return the time of an epoch of `arm` minus that of `base`, likewise."""
+        return self._compare(arm, base, lambda run: run.epoch_seconds)
+
+    def _compare(self, arm: str, base: str, value: Callable[[Run], float]) -> Difference:
+        theirs = {run.seed: value(run) for run in self.of(base)}
+        own = [run for run in self.of(arm) if run.seed in theirs]
+        return difference([value(run) for run in own], [theirs[run.seed] for run in own])
 
 
 def rises(key: str) -> bool:

@@ -64,4 +64,5 @@ def _soonness(runs: TrainingRuns, arm: str, base: str) -> str:
 
 def _cost(runs: TrainingRuns, arm: str, base: str) -> str:
     own, other = runs.epoch_seconds(arm).mean, runs.epoch_seconds(base).mean
-    return f"an epoch took {own / other:.2f} times as long"
+    text = f"an epoch took {own:.3g} s against {other:.3g} s"
+    return text if runs.compare_seconds(arm, base).clear else f"{text}, which may be chance"
