@@ -90,12 +90,12 @@ def _list(name: str | None, given: dict[str, Any]) -> int:
 
 def _all(given: dict[str, Any]) -> list[tuple[Study, Any]]:
     """Every study with the options that it takes; on digits unless other data are asked for."""
+    from normcore.data import DATASETS
     from normcore.studies import STUDIES
+    from normcore.studies._config import one_of
 
-    data = given.get("data")
-    known = {name for study in STUDIES.values() for name in getattr(study.kind, "DATA", ())}
-    if data is not None and data not in known:
-        raise ValueError(f"data must be {' or '.join(sorted(known))}, got {data!r}")
+    data = given.get("data", "digits")
+    one_of(data, DATASETS, "data")
     jobs = []
     for study in STUDIES.values():
         takes = study.options() | {"quick"}

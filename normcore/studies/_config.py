@@ -93,7 +93,12 @@ def positive(value: Any, name: str) -> None:
 def one_of(value: Any, names: Sequence[str], option: str) -> None:
     """Refuse what is none of `names`."""
     if value not in names:
-        raise ValueError(f"{option} must be {' or '.join(names)}, got {value!r}")
+        raise ValueError(f"{option} must be {in_words(names)}, got {value!r}")
+
+
+def in_words(names: Sequence[str]) -> str:
+    """Return "a, b or c"."""
+    return " or ".join([*([", ".join(names[:-1])] if len(names) > 1 else []), *names[-1:]])
 
 
 def several(values: Any, name: str) -> None:

@@ -77,7 +77,11 @@ class Animation:
 
         images = [Image.open(io.BytesIO(_png(figure, 80))).convert("RGB") for figure in self.frames()]
         # One palette for all frames, or a colour would change slightly from one to the next.
-        palette = images[-1].quantize(128)
+        width, height = images[0].size
+        strip = Image.new("RGB", (width, height * len(images)))
+        for index, image in enumerate(images):
+            strip.paste(image, (0, height * index))
+        palette = strip.quantize(256)
         images = [image.quantize(palette=palette, dither=Image.Dither.NONE) for image in images]
         times = [round(1000 * self.seconds)] * len(images)
         times[-1] *= 3

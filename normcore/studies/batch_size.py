@@ -139,9 +139,7 @@ def stops(activation: str, pairs: list[Pair]) -> str:
     pairs = sorted(pairs)
     if pairs[0].gap.seeds < 2:
         sizes = ", ".join(f"{pair.gap.mean * 100:+.2f} points at {pair.size}" for pair in pairs)
-        return (
-            f"With {activation} batch norm changed the validation accuracy by {sizes}; one seed, so it may be chance."
-        )
+        return f"With {activation} batch norm changed the accuracy by {sizes} (one seed, so it may be chance)."
     helped = [pair.size for pair in pairs if pair.gap.low > 0]
     harmed = [pair.size for pair in pairs if pair.gap.high < 0]
     unclear = [pair.size for pair in pairs if not pair.gap.clear]
