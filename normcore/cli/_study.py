@@ -129,12 +129,12 @@ class _Session:
             except KeyboardInterrupt:
                 if not self.sections:
                     raise
-                stopped = f"Interrupted in the study {study.name}."
+                stopped = f"Interrupted in the study {study.name}, which is left out."
             if stopped:
                 break
         note = ""
         if stopped and self.several:
-            left = [study.name for study, _ in jobs[len(self.sections) :]]
+            left = [study.name for study, _ in jobs[number:]]
             note = stopped + (f" Not run: {', '.join(left)}." if left else "")
             self._report(note)
         if self.unwritten is not None:
