@@ -47,7 +47,8 @@ BELOW = {
     "estimators": {"training", "optim", "nn", "functional", "data", "moments"},
     "studies": {"training", "optim", "nn", "functional", "data", "_config", "_version"},
     "_bench": {"functional", "_config", "_threads"},
-    "cli": {"studies", "_bench", "_config", "_dispatch", "_threads", "_version"},
+    # data for the names of the sets, and for what is wrong with their files
+    "cli": {"studies", "data", "_bench", "_config", "_dispatch", "_threads", "_version"},
     "__main__": {"cli"},
 }
 RUNTIME = {"numpy"}
