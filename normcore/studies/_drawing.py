@@ -10,13 +10,15 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, PercentFormatter, StrMethodFormatter
 
+from normcore.training._plots import GREY as GREY
+from normcore.training._plots import tidy as tidy
+
 from ._runs import TrainingRuns, rises
 
 # Okabe and Ito's colours without the yellow, which is too light for a line on white; black comes first, for the
 # baseline. They are told apart with every kind of colour vision, and the markers do it again.
 COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-GREY = "#555555"
 
 PARTS = {"": "training", "val_": "validation"}
 TITLES = {"loss": "loss (cross-entropy, nats)", "accuracy": "accuracy (%)"}
@@ -29,17 +31,6 @@ def new_figure(
     figure = Figure(figsize=(width * columns, height * rows + 0.5), layout="constrained")
     figure.suptitle(title, fontsize=14, x=0.01, ha="left")
     return figure, figure.subplots(rows, columns, squeeze=False)
-
-
-def tidy(axes: Any, title: str, x: str, y: str) -> None:
-    """A title at the left, labels, a light grid, no frame."""
-    axes.set_title(title, loc="left", fontsize=12)
-    axes.set_xlabel(x, fontsize=11)
-    axes.set_ylabel(y, fontsize=11)
-    axes.grid(True, color="#DDDDDD", linewidth=0.8)
-    axes.set_axisbelow(True)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
 
 
 def whole_numbers(axes: Any) -> None:

@@ -1,4 +1,4 @@
-"""The picture of a study: training curves of its two arms."""
+"""The picture of the study digits: training curves of its two arms."""
 
 from __future__ import annotations
 

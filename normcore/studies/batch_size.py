@@ -79,25 +79,7 @@ class Pair(NamedTuple):
 
 
 def run(config: Config = Config(), progress: bool = False) -> Result:
-    """Train with every batch size, with and without batch norm, with every seed.
-
-    Parameters
-    ----------
-    config : Config
-        What to do.
-    progress : bool, default False
-        Whether to show a bar on stderr.
-
-    Returns
-    -------
-    Result
-        Print its ``table()``.
-
-    Raises
-    ------
-    DataError, DataNotFoundError
-        If the data set cannot be had.
-    """
+    """Train with every batch size, with and without batch norm, with every seed; arguments, result and errors are those of `norms.run`."""
     trained = train_study(config, partial(_plans, config), progress)
     runs = trained.runs
     pairs = {activation: _pairs(config, runs, activation) for activation in config.activations}

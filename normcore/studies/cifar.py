@@ -91,25 +91,7 @@ class Windows(Recorder):
 
 
 def run(config: Config = Config(), progress: bool = False) -> Result:
-    """Train the tutorial's network with and without batch norm, with every seed.
-
-    Parameters
-    ----------
-    config : Config
-        What to do.
-    progress : bool, default False
-        Whether to show a bar on stderr.
-
-    Returns
-    -------
-    Result
-        Print its ``table()``.
-
-    Raises
-    ------
-    DataError, DataNotFoundError
-        If the data set cannot be had.
-    """
+    """Train the tutorial's network with and without batch norm, with every seed; arguments, result and errors are those of `norms.run`."""
     trained = train_study(config, partial(_plans, config), progress)
     runs, real = trained.runs, config.data == "cifar10"
     table = _windows(runs)

@@ -31,25 +31,7 @@ class Config(DeepConfig):
 
 
 def run(config: Config = Config(), progress: bool = False) -> Result:
-    """Train every network, with sigmoids and with ReLUs and ever more batch norms, with every seed.
-
-    Parameters
-    ----------
-    config : Config
-        What to do.
-    progress : bool, default False
-        Whether to show a bar on stderr.
-
-    Returns
-    -------
-    Result
-        Print its ``table()``.
-
-    Raises
-    ------
-    DataError, DataNotFoundError
-        If the data set cannot be had.
-    """
+    """Train every network, with sigmoids and with ReLUs and ever more batch norms, with every seed; arguments, result and errors are those of `norms.run`."""
     trained = train_study(config, partial(_plans, config), progress)
     counts = range(len(config.hidden) + 1)
     series = {SHOWN[activation]: [_name(activation, count) for count in counts] for activation in _ACTIVATIONS}

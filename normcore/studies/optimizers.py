@@ -36,25 +36,7 @@ class Config(DeepConfig):
 
 
 def run(config: Config = Config(), progress: bool = False) -> Result:
-    """Train four networks, by SGD and by Adam with and without batch norm, with every seed.
-
-    Parameters
-    ----------
-    config : Config
-        What to do.
-    progress : bool, default False
-        Whether to show a bar on stderr.
-
-    Returns
-    -------
-    Result
-        Print its ``table()``.
-
-    Raises
-    ------
-    DataError, DataNotFoundError
-        If the data set cannot be had.
-    """
+    """Train four networks, by SGD and by Adam with and without batch norm, with every seed; arguments, result and errors are those of `norms.run`."""
     trained = train_study(config, partial(_plans, config), progress)
     return arms_result(
         "optimizers",
