@@ -79,7 +79,10 @@ class Pair(NamedTuple):
 
 
 def run(config: Config = Config(), progress: bool = False) -> Result:
-    """Train with every batch size, with and without batch norm, with every seed; arguments, result and errors are those of `norms.run`."""
+    """Train with every batch size, with and without batch norm, with every seed.
+
+    Arguments, result and errors are those of `norms.run`.
+    """
     trained = train_study(config, partial(_plans, config), progress)
     runs = trained.runs
     pairs = {activation: _pairs(config, runs, activation) for activation in config.activations}

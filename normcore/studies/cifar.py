@@ -91,7 +91,10 @@ class Windows(Recorder):
 
 
 def run(config: Config = Config(), progress: bool = False) -> Result:
-    """Train the tutorial's network with and without batch norm, with every seed; arguments, result and errors are those of `norms.run`."""
+    """Train the tutorial's network with and without batch norm, with every seed.
+
+    Arguments, result and errors are those of `norms.run`.
+    """
     trained = train_study(config, partial(_plans, config), progress)
     runs, real = trained.runs, config.data == "cifar10"
     table = _windows(runs)

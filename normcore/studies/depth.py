@@ -31,7 +31,10 @@ class Config(DeepConfig):
 
 
 def run(config: Config = Config(), progress: bool = False) -> Result:
-    """Train every network, with sigmoids and with ReLUs and ever more batch norms, with every seed; arguments, result and errors are those of `norms.run`."""
+    """Train every network, with sigmoids and with ReLUs and ever more batch norms, with every seed.
+
+    Arguments, result and errors are those of `norms.run`.
+    """
     trained = train_study(config, partial(_plans, config), progress)
     counts = range(len(config.hidden) + 1)
     series = {SHOWN[activation]: [_name(activation, count) for count in counts] for activation in _ACTIVATIONS}

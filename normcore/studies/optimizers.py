@@ -36,7 +36,10 @@ class Config(DeepConfig):
 
 
 def run(config: Config = Config(), progress: bool = False) -> Result:
-    """Train four networks, by SGD and by Adam with and without batch norm, with every seed; arguments, result and errors are those of `norms.run`."""
+    """Train four networks, by SGD and by Adam with and without batch norm, with every seed.
+
+    Arguments, result and errors are those of `norms.run`.
+    """
     trained = train_study(config, partial(_plans, config), progress)
     return arms_result(
         "optimizers",
