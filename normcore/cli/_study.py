@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import sys
 import time
 import traceback
 from dataclasses import dataclass, field
@@ -151,8 +152,6 @@ class _Session:
 
     def _study(self, study: Study, config: Any) -> str:
         """Run one study; return what is missing after Ctrl-C, or nothing."""
-        import sys
-
         from normcore.data import DataError, DataNotFoundError
         from normcore.studies._config import command
         from normcore.studies._html import Section

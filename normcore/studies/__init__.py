@@ -42,10 +42,11 @@ class Study(NamedTuple):
                 raise ValueError(f"{name} is no option of the study {self.name}; leave it out")
         return self.kind(**{**(self.kind.QUICK if quick else {}), **options})
 
-    def run(self, config: Any = None, progress: bool = False) -> Any:
+    def run(self, config: Any = None, progress: bool = False) -> Outcome:
         """Run the study and return its `Outcome`; with `progress`, show a bar on stderr."""
         module = importlib.import_module(self.module)
-        return module.run(module.Config() if config is None else config, progress)
+        outcome: Outcome = module.run(module.Config() if config is None else config, progress)
+        return outcome
 
 
 def _study(name: str, sentence: str) -> Study:

@@ -92,7 +92,7 @@ def ranges(
     down = [mean - min(numbers) for mean, numbers in zip(means, values, strict=True)]
     up = [max(numbers) - mean for mean, numbers in zip(means, values, strict=True)]
     axes.errorbar(
-        x, means, [down, up], linestyle=style, color=COLOURS[index], marker=MARKERS[index], markersize=7, linewidth=1.8,
+        x, means, [down, up] if runs.seeds > 1 else None, linestyle=style, color=COLOURS[index], marker=MARKERS[index], markersize=7, linewidth=1.8,
         capsize=4, label=label,
     )  # fmt: skip
 

@@ -189,7 +189,7 @@ def _chance(gap: Difference) -> str:
 def _draw(runs: TrainingRuns, every: int, data: Classes) -> Figure:
     import numpy as np
 
-    from ._drawing import COLOURS, MARKERS, legend_below, new_figure, tidy
+    from ._drawing import COLOURS, MARKERS, legend_below, new_figure, tidy, whole_numbers
 
     figure, panels = new_figure(f"Training loss as it falls, {data.name}", width=8)
     axes = panels[0, 0]
@@ -203,5 +203,6 @@ def _draw(runs: TrainingRuns, every: int, data: Classes) -> Figure:
         if len(losses) > 1:
             axes.fill_between(x, losses.min(0), losses.max(0), color=COLOURS[index], alpha=0.18, linewidth=0)
     tidy(axes, f"mean of each {every} batches", "epochs", "loss (cross-entropy, nats)")
+    whole_numbers(axes)
     legend_below(figure, axes)
     return figure

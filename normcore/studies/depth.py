@@ -50,7 +50,10 @@ def run(config: Config = Config(), progress: bool = False) -> Result:
         ),
         conclusions=[text for arms in series.values() for text in _verdicts(trained.runs, arms)],
         curves={
-            f"curves-{activation.lower()}": (f"{activation}: batch norm after ever more hidden layers", arms)
+            f"curves-{activation.lower()}": (
+                f"{capitalised(activation)}: batch norm after ever more hidden layers",
+                arms,
+            )
             for activation, arms in series.items()
         },
         pictures=(
@@ -92,7 +95,7 @@ def _layers(runs: TrainingRuns, series: dict[str, list[str]], data: str) -> Figu
     axes = panels[0, 0]
     for index, (activation, arms) in enumerate(series.items()):
         there = [(count, arm) for count, arm in enumerate(arms) if arm in runs.arms]
-        ranges(axes, runs, [count for count, _ in there], [arm for _, arm in there], _KEY, index, activation)
+        ranges(axes, runs, [count for count, _ in there], [arm for _, arm in there], _KEY, index + 1, activation)
     tidy(axes, "after the last epoch", "hidden layers with batch norm", "validation accuracy (%)")
     whole_numbers(axes)
     in_percent(axes)
