@@ -91,10 +91,9 @@ def ranges(
     means = [float(np.mean(numbers)) for numbers in values]
     down = [mean - min(numbers) for mean, numbers in zip(means, values, strict=True)]
     up = [max(numbers) - mean for mean, numbers in zip(means, values, strict=True)]
-    axes.errorbar(
-        x, means, [down, up] if runs.seeds > 1 else None, linestyle=style, color=COLOURS[index], marker=MARKERS[index], markersize=7, linewidth=1.8,
-        capsize=4, label=label,
-    )  # fmt: skip
+    bars = [down, up] if runs.seeds > 1 else None
+    looks = {"color": COLOURS[index], "marker": MARKERS[index], "markersize": 7, "linewidth": 1.8, "capsize": 4}
+    axes.errorbar(x, means, bars, linestyle=style, label=label, **looks)
 
 
 def curves(runs: TrainingRuns, title: str, arms: Sequence[str] = (), logs: bool = True) -> Figure:

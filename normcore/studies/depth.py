@@ -5,6 +5,7 @@ The networks of `_deep`, with batch norm after the first 0, 1, 2, 3 and 4 hidden
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -16,7 +17,7 @@ from ._picture import Picture
 from ._result import Result
 from ._runs import TrainingRuns
 from ._training import ArmPlan, train_study
-from ._verdict import points
+from ._verdict import capitalised, points
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -82,9 +83,9 @@ def _plans(config: Config, data: Classes) -> list[ArmPlan]:
 def _verdicts(runs: TrainingRuns, arms: list[str]) -> list[str]:
     """What each further batch norm adds to the one before it."""
     arms = [arm for arm in arms if arm in runs.arms]
-    steps = list(zip(arms[1:], arms, strict=False))
     return [
-        f"{arm}: {runs.at(arm, _KEY).mean:.2%}, {points(runs.compare(arm, base, _KEY), base)}." for arm, base in steps
+        f"{capitalised(arm)}: {runs.at(arm, _KEY).mean:.2%}, {points(runs.compare(arm, base, _KEY), base)}."
+        for base, arm in itertools.pairwise(arms)
     ]
 
 
