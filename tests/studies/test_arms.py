@@ -9,7 +9,7 @@ import pytest
 
 import normcore as nc
 from normcore.data import load
-from normcore.studies import STUDIES, _data, batch_size, cifar, depth
+from normcore.studies import STUDIES, _data, activations, batch_size, cifar, depth, norms, optimizers
 from normcore.studies._estimate import Difference
 from normcore.studies._training import Trained
 
@@ -99,6 +99,59 @@ def test_quick_is_a_look_at_the_same(name):
     quick = STUDIES[name].config(quick=True)
     assert (quick.data, quick.repeats) == ("digits", 1)
     assert STUDIES[name].config(quick=True, repeats=4).repeats == 4
+
+
+# --- what is trained, by layers and optimisers ------------------------------------------------------------------------
+
+
+def plans_of(module, **options):
+    """Name, kinds of layers, optimiser of every arm."""
+    data = _data.load_classes("digits")
+    for plan in module._plans(module.Config(**options), data):
+        model = plan.model(0)
+        yield plan, [type(layer).__name__ for layer in model], plan.optimizer(model)
+
+
+def test_norms_trains_the_norms_that_it_names():
+    found = {plan.name: (kinds, optimizer, plan) for plan, kinds, optimizer in plans_of(norms)}
+    names = {"batch norm": "BatchNorm1d", "layer norm": "LayerNorm", "group norm": "GroupNorm", "RMS norm": "RMSNorm"}
+    for name, (kinds, optimizer, plan) in found.items():
+        norm = [names[name]] if name in names else []
+        assert kinds == ["Linear", *norm, "ReLU", "Linear", *norm, "ReLU", "Linear"]
+        assert (type(optimizer), optimizer.lr, plan.batch_size) == (nc.optim.Adam, 1e-3, 32)
+
+
+@pytest.mark.parametrize("module", [activations, depth, batch_size])
+def test_the_deep_networks_are_trained_as_the_tutorial_does(module):
+    for plan, kinds, optimizer in plans_of(module):
+        assert kinds.count("Linear") == 5
+        assert kinds.count("Sigmoid" if "sigmoid" in plan.name else "ReLU") == 4
+        assert type(optimizer) is nc.optim.SGD
+        assert (optimizer.lr, optimizer.momentum, optimizer.nesterov) == (0.01, 0.9, True)
+        if module is not batch_size:
+            assert plan.batch_size == 128
+        if module is not depth:
+            first = ["BatchNorm1d"] if "batch norm" in plan.name else []
+            assert kinds[2 : 2 + len(first)] == first
+            assert kinds.count("BatchNorm1d") == len(first)
+
+
+def test_optimizers_are_those_that_it_names():
+    kinds = [
+        (plan.name.split(",")[0], type(optimizer).__name__, optimizer.lr) for plan, _, optimizer in plans_of(optimizers)
+    ]
+    assert kinds == [("SGD", "SGD", 0.01), ("SGD", "SGD", 0.01), ("Adam", "Adam", 0.01), ("Adam", "Adam", 0.01)]
+    assert all("Sigmoid" in layers for _, layers, _ in plans_of(optimizers))
+
+
+def test_cifar_is_the_tutorials_network():
+    (_, bare, _), (plan, normed, optimizer) = plans_of(cifar)
+    assert normed == ["Linear", "BatchNorm1d", "ReLU", "Linear", "BatchNorm1d", "ReLU", "Linear"]
+    assert bare == [kind for kind in normed if kind != "BatchNorm1d"]
+    assert (type(optimizer), optimizer.lr, plan.batch_size) == (nc.optim.Adam, 1e-4, 10)
+    assert [layer.weight.data.shape for layer in plan.model(0) if isinstance(layer, nc.nn.Linear)] == [
+        (64, 64), (32, 64), (10, 32),
+    ]  # fmt: skip
 
 
 # --- depth ------------------------------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ PNG = base64.b64decode(
 )
 TABLE = Table(
     "numbers", "Numbers <of> all", [Column("network"), Column("loss", "nats", ".2f")],
-    [["no norm", Estimate.over([1.0, 2.0])], ["batch & norm", 0.5]],
+    [["no norm", Estimate.over([1.0, 2.0])], ["batch & norm", "a <b> c"]],
 )  # fmt: skip
 LONG = Table("long", "Long", [Column("n")], [[n] for n in range(40)])
 FILE = Table("raw", "Raw numbers", [Column("n")], [[12345]], "file")
@@ -101,7 +101,7 @@ def test_the_page_says_everything():
     reader = Reader(page)
     for text in (
         "Made up <study>", "Is it?", "A note.", "It & is.", "0.1, 0.2", "Numbers <of> all", "loss (nats)",
-        "1.50 ± 0.71", "batch & norm", "A log", "a < b", "normcore study made-up --seed 1", "1.5 s", "2.0",
+        "1.50 ± 0.71", "batch & norm", "a <b> c", "A log", "a < b", "normcore study made-up --seed 1", "1.5 s", "2.0",
         "ValueError: no <data>", "Interrupted.",
     ):  # fmt: skip
         assert text in reader.text, text
