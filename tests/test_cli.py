@@ -15,6 +15,8 @@ import normcore as nc
 from normcore import _bench, studies
 from normcore.cli import main
 
+NAMES = ", ".join(studies.STUDIES)
+
 
 def test_study_prints_the_table_and_writes_picture_and_numbers(tmp_path, capsys):
     pytest.importorskip("matplotlib", reason="the picture needs matplotlib")
@@ -47,7 +49,7 @@ def test_without_matplotlib_the_table_still_comes(tmp_path, capsys, monkeypatch)
     assert 'pip install ".[study]"' in before_training
     assert "normcore-cpu[study]" in before_training
     assert "training loss" in printed.out
-    assert [path.name for path in tmp_path.iterdir()] == ["result.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["epochs.csv", "index.html", "result.json"]
 
 
 @pytest.mark.parametrize("arguments", [["study"], ["study", "--list"]])
@@ -92,7 +94,7 @@ def test_bench_has_a_line_for_every_direction_and_shape(capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["study", "numbers"], "NAME must be one of the studies (digits), got 'numbers'"),
+        (["study", "numbers"], f"NAME must be one of the studies ({NAMES}) or all, got 'numbers'"),
         (["study", "digits", "--data", "mnist"], "--data must be digits in this version, got 'mnist'"),
         (["study", "digits", "--data", "cifar10"], "--data must be digits in this version, got 'cifar10'"),
         (["study", "digits", "--epochs", "0"], "--epochs must be at least 1, got 0"),
@@ -103,8 +105,8 @@ def test_bench_has_a_line_for_every_direction_and_shape(capsys, monkeypatch):
         (["bench", "--seconds", "nan"], "--seconds must be a positive number, got nan"),
         (["study", "--list", "extra"], "--list takes no NAME, got 'extra'; leave one of them out"),
         (["study", "digits", "--list"], "--list takes no NAME, got 'digits'; leave one of them out"),
-        (["study", "--epochs", "3"], "--epochs needs the NAME of a study (digits)"),
-        (["study", "--list", "--out", "here"], "--out needs the NAME of a study (digits)"),
+        (["study", "--epochs", "3"], f"--epochs needs the NAME of a study ({NAMES}) or all"),
+        (["study", "--list", "--out", "here"], f"--out needs the NAME of a study ({NAMES}) or all"),
         (["study", "digits", "--out", ""], "--out must be a folder to write to, got ''; write . for this one"),
         (["fly"], "invalid choice: 'fly'"),
         (["info", "--loud"], "--loud"),

@@ -1,4 +1,4 @@
-"""The picture of a study: training curves of its two arms."""
+"""The picture of the study digits: training curves of its two arms."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter, MaxNLocator, PercentFormatter, StrMethodFormatter
 
 if TYPE_CHECKING:
-    from ._result import StudyResult
+    from ._two_arms import StudyResult
 
 _COLOURS = ("#D55E00", "#0072B2")  # vermilion and blue of Okabe and Ito: told apart with every kind of colour vision
 _GREY = "#555555"

@@ -47,6 +47,11 @@ class StudyProgress(Callback):
         if self._bar is not None:
             self._bar.close()
 
+    def skip(self, epochs: int) -> None:
+        """Move the bar past epochs that are not going to come."""
+        if self._bar is not None and epochs > 0:
+            self._bar.update(epochs)
+
     def on_train_begin(self, trainer: Trainer) -> None:  # noqa: ARG002 - Callback's signature
         """Say what is being trained."""
         if self._bar is not None:

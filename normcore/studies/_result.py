@@ -1,199 +1,155 @@
-"""StudyResult: what a study measured, as text, as JSON and as one sentence."""
+"""Result: what a study found, as text, as JSON, as tables and as pictures."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, is_dataclass
+from typing import Any, Protocol
 
-from normcore.training.history import format_value
+from ._picture import Animation, Picture
+from ._table import Table
 
-_LOSSES = (1.0, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01)
-_COLUMNS = (
-    ("loss", "training loss"),
-    ("val_loss", "validation loss"),
-    ("accuracy", "training accuracy"),
-    ("val_accuracy", "validation accuracy"),
-)
+
+class Outcome(Protocol):
+    """What the command line and the report need of a study's result; `Result` is one, and so is `StudyResult`."""
+
+    @property
+    def study(self) -> str:
+        """Its name in the table of studies."""
+
+    @property
+    def title(self) -> str:
+        """The heading."""
+
+    @property
+    def question(self) -> str:
+        """What the study asks."""
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """How it was done, a sentence each."""
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """All that decides the numbers."""
+
+    @property
+    def tables(self) -> Sequence[Table]:
+        """The numbers."""
+
+    @property
+    def texts(self) -> Mapping[str, str]:
+        """Heading and text of what is neither table nor picture, such as a log."""
+
+    @property
+    def pictures(self) -> Sequence[Picture | Animation]:
+        """The pictures, not drawn yet."""
+
+    @property
+    def conclusions(self) -> Sequence[str]:
+        """Sentences, computed from the numbers."""
+
+    @property
+    def seconds(self) -> float:
+        """Wall-clock time of the whole study."""
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """What it ran on."""
+
+    @property
+    def interrupted(self) -> str:
+        """What is missing after Ctrl-C, a sentence; empty when the study came to its end."""
+
+    def table(self) -> str:
+        """Return everything as text."""
+
+    def to_json(self) -> str:
+        """Return everything as JSON."""
 
 
 @dataclass(frozen=True)
-class Arm:
-    """One of the networks that a study compares.
+class Result:
+    """What a study found.
 
     Attributes
     ----------
-    name : str
-        What sets it apart, such as "batch norm".
-    lr : float
-        The learning rate it was trained with.
-    history : dict of str to list of float
-        "loss", "accuracy", "val_loss", "val_accuracy": one value for each epoch, as from `Trainer.fit`.
-    seconds : list of float
-        Wall-clock time of each epoch, training and validation.
-    tried : dict of float to float
-        The last epoch's training loss at every learning rate that was tried.
-    kernels : tuple of str
-        What `normcore.explain` says of the calls of its norm layers; empty for a network without any.
-    """
-
-    name: str
-    lr: float
-    history: Mapping[str, Sequence[float]]
-    seconds: Sequence[float]
-    tried: Mapping[float, float]
-    kernels: tuple[str, ...] = ()
-
-    def epochs_to(self, loss: float) -> int | None:
-        """Return the number of epochs after which the training loss was first at most `loss`; None for never."""
-        return next((epoch for epoch, value in enumerate(self.history["loss"], 1) if value <= loss), None)
-
-    def seconds_to(self, loss: float) -> float | None:
-        """Return the time after which the training loss was first at most `loss`; None for never."""
-        epochs = self.epochs_to(loss)
-        return None if epochs is None else sum(self.seconds[:epochs])
-
-
-@dataclass(frozen=True)
-class StudyResult:
-    """What a study measured.
-
-    Attributes
-    ----------
-    study, title : str
-        Its name in the table of studies, and the heading of table and picture.
-    notes : tuple of str
-        How the comparison was made, a sentence each.
+    study, title, question : str
+        Its name in the table of studies, the heading, and what it asks.
+    notes : sequence of str
+        How it was done, a sentence each.
     config : dict
         All that decides the numbers.
-    arms : pair of Arm
-        The baseline and what is compared with it.
+    tables : sequence of Table
+        The numbers.
+    conclusions : sequence of str
+        Sentences computed from the numbers.
     seconds : float
         Wall-clock time of the whole study.
     environment : dict of str to str
-        What `normcore.show_config` said.
+        What it ran on.
+    pictures : sequence of Picture and Animation
+        Drawn when they are asked for.
+    texts : dict of str to str
+        Heading and body of what is neither table nor picture; shown as it is, in a fixed-width font.
+    data : object
+        What else goes to the JSON file: dicts, lists, dataclasses, numbers and strings.
+    interrupted : str
+        What is missing after Ctrl-C; empty when the study came to its end.
     """
 
     study: str
     title: str
-    notes: tuple[str, ...]
+    question: str
+    notes: Sequence[str]
     config: Mapping[str, Any]
-    arms: tuple[Arm, Arm]
+    tables: Sequence[Table]
+    conclusions: Sequence[str]
     seconds: float
     environment: Mapping[str, str]
-
-    @property
-    def goal(self) -> float | None:
-        """The lowest training loss of the baseline; None if none was finite."""
-        return min(filter(math.isfinite, self.arms[0].history["loss"]), default=None)
-
-    @property
-    def conclusion(self) -> str:
-        """One sentence, from the numbers: how long each arm took to the lowest training loss of the baseline."""
-        base, other = self.arms
-        goal = self.goal
-        if goal is None:
-            return (
-                f"The network with {base.name} never had a finite training loss, so there is nothing to compare with."
-            )
-        name = other.name[:1].upper() + other.name[1:]
-        target = f"training loss {format_value(goal)}, the lowest with {base.name}"
-        theirs, ours = base.epochs_to(goal), other.epochs_to(goal)
-        assert theirs is not None
-        if ours is None:
-            return (
-                f"{name} did not reach {target}, which took {_took(base, goal)} there: "
-                f"its own lowest is {_lowest(other)}."
-            )
-        time, base_time = other.seconds_to(goal), base.seconds_to(goal)
-        assert time is not None
-        assert base_time is not None
-        return (
-            f"{name} reached {target}, {_when(ours, theirs)} in epochs ({ours} against {theirs}) and "
-            f"{_when(time, base_time)} in time ({time:.2f} s against {base_time:.2f} s), and ended at "
-            f"{format_value(other.history['loss'][-1])}."
-        )
+    pictures: Sequence[Picture | Animation] = ()
+    texts: Mapping[str, str] = field(default_factory=dict)
+    data: Any = None
+    interrupted: str = ""
 
     def table(self) -> str:
-        """Return everything as text: the epochs, times to given losses, learning rates, kernels, conclusion."""
-        parts = [self.title, *self.notes, "", *self._epochs(), "", *self._summary(), "", self.conclusion]
-        return "\n".join(parts)
+        """Return everything as text: notes, printed tables, texts, conclusions."""
+        blocks = ["\n".join([self.title, self.question, *self.notes])]
+        blocks += [table.text() for table in self.tables if table.where == "print"]
+        blocks += [f"{heading}\n{body}" for heading, body in self.texts.items()]
+        if self.interrupted:
+            blocks.append(self.interrupted)
+        return "\n\n".join([*blocks, "\n".join(self.conclusions)])
 
     def to_json(self) -> str:
         """Return everything as JSON; numbers that are not finite become null."""
-        content = {**asdict(self), "goal": self.goal, "conclusion": self.conclusion}
-        return json.dumps(_finite(content), indent=2, allow_nan=False) + "\n"
-
-    def _loss_format(self) -> Callable[[float], str]:
-        """Losses with as many decimals as give the smallest one of the epochs three digits."""
-        losses = [loss for arm in self.arms for key in ("loss", "val_loss") for loss in arm.history[key]]
-        smallest = min((loss for loss in losses if math.isfinite(loss) and loss > 0), default=1.0)
-        decimals = min(max(4, 2 - math.floor(math.log10(smallest))), 8)
-        return lambda loss: f"{loss:.{decimals}f}" if abs(loss) < 1e5 else format_value(loss)
-
-    def _epochs(self) -> list[str]:
-        names = [arm.name for arm in self.arms]
-        width = max(8, *map(len, names))
-        group = width * len(names) + 2 * (len(names) - 1)
-        loss = self._loss_format()
-        titles = [*(title for _, title in _COLUMNS), "seconds"]
-        head = " " * 5 + "".join(f"   {title:^{group}}" for title in titles)
-        lines = [head.rstrip(), "epoch" + ("   " + "  ".join(f"{name:>{width}}" for name in names)) * len(titles)]
-        for epoch in range(len(self.arms[0].history["loss"])):
-            cells = [
-                [shown(arm.history[key][epoch]) for arm in self.arms]
-                for (key, _), shown in zip(_COLUMNS, (loss, loss, format_value, format_value), strict=True)
-            ]
-            cells.append([f"{arm.seconds[epoch]:.3f}" for arm in self.arms])
-            pairs = ["  ".join(f"{cell:>{width}}" for cell in pair) for pair in cells]
-            lines.append("   ".join([f"{epoch + 1:>5}", *pairs]))
-        return lines
-
-    def _summary(self) -> list[str]:
-        arms, loss_format = self.arms, self._loss_format()
-        rows = [["", *(arm.name for arm in arms)]]
-        for loss in _LOSSES:
-            if any(arm.epochs_to(loss) for arm in arms):
-                rows.append([f"epochs (time) to training loss {loss:g}", *(_reached(arm, loss) for arm in arms)])
-        rows.append(["seconds for all epochs", *(f"{sum(arm.seconds):.2f} s" for arm in arms)])
-        for lr in arms[0].tried:
-            cells = [f"{loss_format(arm.tried[lr])}{' *' if lr == arm.lr else '  '}" for arm in arms]
-            rows.append([f"last training loss at learning rate {lr:g}", *cells])
-        rows.append(["norm layers ran on", *(", ".join(arm.kernels) or "none" for arm in arms)])
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = [
-            "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))])
-            for row in rows
-        ]
-        return [*(line.rstrip() for line in lines), "* the learning rate of the epochs above"]
+        names = ("study", "title", "question", "notes", "config", "texts", "conclusions", "seconds", "environment")
+        content = {name: getattr(self, name) for name in (*names, "interrupted", "data")}
+        content["tables"] = {
+            table.name: {
+                "title": table.title,
+                "columns": [asdict(column) for column in table.columns],
+                "rows": table.rows,
+            }
+            for table in self.tables
+        }
+        return to_json(content)
 
 
-def _when(own: float, other: float) -> str:
-    return "sooner" if own < other else "as soon" if own == other else "later"
+def to_json(content: Any) -> str:
+    """Return indented JSON; dataclasses become objects, and numbers that are not finite null."""
+    return json.dumps(_plain(content), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
 
 
-def _plural(count: int) -> str:
-    return f"{count} epoch{'' if count == 1 else 's'}"
-
-
-def _took(arm: Arm, loss: float) -> str:
-    return f"{_plural(arm.epochs_to(loss) or 0)} ({arm.seconds_to(loss):.2f} s)"
-
-
-def _reached(arm: Arm, loss: float) -> str:
-    epochs = arm.epochs_to(loss)
-    return "never" if epochs is None else f"{epochs} ({arm.seconds_to(loss):.2f} s)"
-
-
-def _lowest(arm: Arm) -> str:
-    return format_value(min(filter(math.isfinite, arm.history["loss"]), default=math.nan))
-
-
-def _finite(value: Any) -> Any:
+def _plain(value: Any) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        value = asdict(value)
     if isinstance(value, Mapping):
-        return {f"{key:g}" if isinstance(key, float) else key: _finite(item) for key, item in value.items()}
+        return {f"{key:g}" if isinstance(key, float) else str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
+        return [_plain(item) for item in value]
+    if hasattr(value, "tolist"):  # NumPy's arrays and numbers
+        return _plain(value.tolist())
     return None if isinstance(value, float) and not math.isfinite(value) else value

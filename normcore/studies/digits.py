@@ -14,13 +14,13 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 
-from normcore._config import show_config
 from normcore.data import Dataset, Part, load_digits, split
 from normcore.functional import batch_norm_forward, explain
 from normcore.nn import MLP, BatchNorm1d
@@ -28,10 +28,11 @@ from normcore.optim import SGD
 from normcore.training import DivergenceError, History, Trainer
 
 from ._blas import one_blas_thread
+from ._config import contents
+from ._environment import environment
 from ._progress import StudyProgress
-from ._result import Arm, StudyResult
+from ._two_arms import Arm, StudyResult
 
-_DATA = {"digits": load_digits}
 _ARMS: dict[str, str | None] = {"no norm": None, "batch norm": "batch"}
 
 
@@ -71,9 +72,12 @@ class Config:
     validation_fraction: float = 0.25
     seed: int = 0
 
+    DATA: ClassVar[tuple[str, ...]] = ("digits",)
+    QUICK: ClassVar[Mapping[str, Any]] = {"epochs": 8}
+
     def __post_init__(self) -> None:
-        if self.data not in _DATA:
-            raise ValueError(f"data must be {' or '.join(_DATA)} in this version, got {self.data!r}; leave it out")
+        if self.data not in self.DATA:
+            raise ValueError(f"data must be {' or '.join(self.DATA)} in this version, got {self.data!r}; leave it out")
         if not self.hidden:
             raise ValueError("hidden must name at least one layer, for there is nothing to normalise without, got ()")
         if self.epochs < 1:
@@ -116,7 +120,7 @@ def run(config: Config = Config(), progress: bool = False) -> StudyResult:
     ['no norm', 'batch norm']
     """
     started = time.perf_counter()
-    dataset = _DATA[config.data]()
+    dataset = load_digits()
     train, validation = split(dataset.X, dataset.y, config.validation_fraction, config.seed)
     trainings = len(config.learning_rates) * len(_ARMS)
     with one_blas_thread() as blas, StudyProgress(config.epochs * trainings, progress) as bar:
@@ -125,10 +129,10 @@ def run(config: Config = Config(), progress: bool = False) -> StudyResult:
         study="digits",
         title=f"{len(dataset.X):,} handwritten digits, without normalisation and with batch norm",
         notes=_notes(config, dataset),
-        config=asdict(config),
+        config=contents(config),
         arms=(no_norm, batch_norm),
         seconds=time.perf_counter() - started,
-        environment={**show_config(), "BLAS": blas},
+        environment=environment(blas),
     )
 
 

@@ -49,7 +49,8 @@ BELOW = {
     "estimators": {"training", "optim", "nn", "functional", "data", "moments", "covariance"},
     "studies": {"training", "optim", "nn", "functional", "data", "_config", "_version"},
     "_bench": {"functional", "_config", "_threads"},
-    "cli": {"studies", "_bench", "_config", "_dispatch", "_threads", "_version"},
+    # data for the names of the sets, and for what is wrong with their files
+    "cli": {"studies", "data", "_bench", "_config", "_dispatch", "_threads", "_version"},
     "__main__": {"cli"},
 }
 RUNTIME = {"numpy"}
@@ -61,6 +62,7 @@ OPTIONAL = {
     "matplotlib": {"training", "studies"},
     "safetensors": {"training"},
     "threadpoolctl": {"studies"},
+    "PIL": {"studies"},  # comes with matplotlib
 }
 
 

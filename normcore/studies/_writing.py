@@ -1,0 +1,31 @@
+"""Writing a result to a folder: numbers as JSON and CSV, pictures as PNG and GIF."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from normcore.training._files import write_atomically
+
+from ._result import Outcome
+
+
+def files(result: Outcome, pictures: bool) -> Iterator[tuple[str, bytes]]:
+    """Yield name and content of every file, the numbers first; a picture is drawn when it is its turn."""
+    yield "result.json", result.to_json().encode()
+    for table in result.tables:
+        yield f"{table.name}.csv", table.to_csv().encode()
+    for picture in result.pictures if pictures else ():
+        yield picture.name + picture.suffix, picture.render()
+
+
+def write(folder: Path, name: str, content: bytes) -> Path:
+    """Write a file whole or not at all; an OSError has its path as `filename`."""
+    path = folder / name
+    try:
+        write_atomically(os.fspath(path), content)
+    except OSError as error:
+        error.filename = os.fspath(path)  # not the temporary one's
+        raise
+    return path
