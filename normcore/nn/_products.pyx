@@ -92,6 +92,17 @@ cdef bint plain(object array, int kind, int ndim, int order) noexcept:
         and cnp.PyArray_CHKFLAGS(array, order | cnp.NPY_ARRAY_ALIGNED) and cnp.PyArray_ISNOTSWAPPED(array))
 
 
+cdef int kind_of_rows(object array) noexcept:
+    # The dtype of an array that the loops take as x or dy; -1 for another.
+    cdef int kind
+    if vectors == 0 or type(array) is not cnp.ndarray:
+        return -1
+    kind = cnp.PyArray_TYPE(array)
+    if kind not in (cnp.NPY_FLOAT32, cnp.NPY_FLOAT64) or not plain(array, kind, 2, cnp.NPY_ARRAY_C_CONTIGUOUS):
+        return -1
+    return kind
+
+
 cdef Py_ssize_t parts_of(Py_ssize_t n, Py_ssize_t each) noexcept nogil:
     return (n + each - 1) // each
 
@@ -112,17 +123,13 @@ def forward(x, weight, bias, threads):
         The number of threads for a large product.
     """
     cdef Product p
-    cdef int kind, used
+    cdef int kind = kind_of_rows(x), used
     cdef cnp.npy_intp shape[2]
     cdef cnp.ndarray y
     cdef const Products* loops
     cdef Py_ssize_t itemsize, tasks
-    if vectors == 0 or type(x) is not cnp.ndarray:
-        return None
-    kind = cnp.PyArray_TYPE(x)
     if (
-        kind not in (cnp.NPY_FLOAT32, cnp.NPY_FLOAT64) or not plain(x, kind, 2, cnp.NPY_ARRAY_C_CONTIGUOUS)
-        or not plain(weight, kind, 2, cnp.NPY_ARRAY_F_CONTIGUOUS)
+        kind < 0 or not plain(weight, kind, 2, cnp.NPY_ARRAY_F_CONTIGUOUS)
         or (bias is not None and not plain(bias, kind, 1, cnp.NPY_ARRAY_C_CONTIGUOUS))
     ):
         return None
@@ -166,14 +173,10 @@ def gradients(x, dy, dweight, dbias, threads):
         The number of threads for a large product.
     """
     cdef Product p
-    cdef int kind, used
+    cdef int kind = kind_of_rows(x), used
     cdef const Products* loops
-    if vectors == 0 or type(x) is not cnp.ndarray:
-        return False
-    kind = cnp.PyArray_TYPE(x)
     if (
-        kind not in (cnp.NPY_FLOAT32, cnp.NPY_FLOAT64) or not plain(x, kind, 2, cnp.NPY_ARRAY_C_CONTIGUOUS)
-        or not plain(dy, kind, 2, cnp.NPY_ARRAY_C_CONTIGUOUS)
+        kind < 0 or not plain(dy, kind, 2, cnp.NPY_ARRAY_C_CONTIGUOUS)
         or not plain(dweight, kind, 2, cnp.NPY_ARRAY_F_CONTIGUOUS | cnp.NPY_ARRAY_WRITEABLE)
         or (dbias is not None and not plain(dbias, kind, 1, cnp.NPY_ARRAY_C_CONTIGUOUS | cnp.NPY_ARRAY_WRITEABLE))
     ):
@@ -207,17 +210,11 @@ def input_gradient(dy, weight, threads):
         The number of threads for a large product.
     """
     cdef Product p
-    cdef int kind, used
+    cdef int kind = kind_of_rows(dy), used
     cdef cnp.npy_intp shape[2]
     cdef cnp.ndarray dx
     cdef const Products* loops
-    if vectors == 0 or type(dy) is not cnp.ndarray:
-        return None
-    kind = cnp.PyArray_TYPE(dy)
-    if (
-        kind not in (cnp.NPY_FLOAT32, cnp.NPY_FLOAT64) or not plain(dy, kind, 2, cnp.NPY_ARRAY_C_CONTIGUOUS)
-        or not plain(weight, kind, 2, cnp.NPY_ARRAY_F_CONTIGUOUS)
-    ):
+    if kind < 0 or not plain(weight, kind, 2, cnp.NPY_ARRAY_F_CONTIGUOUS):
         return None
     p.M, p.N, p.K = cnp.PyArray_DIM(dy, 0), cnp.PyArray_DIM(dy, 1), cnp.PyArray_DIM(weight, 1)
     if cnp.PyArray_DIM(weight, 0) != p.N or p.N == 0 or p.M == 0:
