@@ -75,6 +75,19 @@ def test_against_float64(rows, inputs, outputs, dtype, vectors):
         products.use_vectors(before)
 
 
+@shapes
+@dtypes
+def test_every_kind_of_vectors_gives_the_same_bits(rows, inputs, outputs, dtype):
+    arrays = data(rows, inputs, outputs, dtype)
+    want = everything(*arrays)
+    before = products.use_vectors("avx2")
+    try:
+        for one, other in zip(everything(*arrays), want, strict=True):
+            np.testing.assert_array_equal(one, other)
+    finally:
+        products.use_vectors(before)
+
+
 def test_whole_numbers_are_exact():
     """Sums of whole numbers below 2**24 have no rounding in any order."""
     rng = np.random.default_rng(0)
