@@ -99,10 +99,23 @@ class Linear(Module):
             product = _products.forward(_as_rows(x), weight, bias, get_num_threads)
             if product is not None:
                 return product if x.ndim == 2 else product.reshape(*x.shape[:-1], self.out_features)
+        self._check_shapes(weight, bias)
         y: Array = np.matmul(x, weight.T)
         if bias is not None:
             y += bias
         return y
+
+    def _check_shapes(self, weight: Array, bias: Array | None) -> None:
+        """Somebody may have replaced the parameters' data."""
+        for name, data, shape in (
+            ("weight", weight, (self.out_features, self.in_features)),
+            ("bias", bias, (self.out_features,)),
+        ):
+            if data is not None and data.shape != shape:
+                raise ValueError(
+                    f"Linear: {name}.data has shape {data.shape}, but the layer is {self!r}; set it to an array of "
+                    f"shape {shape}."
+                )
 
     def backward(self, dy: Array) -> Array:
         """Set the gradients of weight and bias and return dx."""
