@@ -149,17 +149,16 @@ class Pyplot:
         self.shown, self.is_open = 0, True
 
     def figure(self, *_, **options):
+        self.is_open = True
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
-        class Canvas:
-            def draw_idle(self):
-                pass
-
-            def start_event_loop(self, seconds):
-                assert 0 < seconds < 1
+        class Canvas(FigureCanvasAgg):
+            def start_event_loop(self, timeout=0):
+                assert 0 < timeout < 1
 
         made = Figure(**options)
-        made.canvas = Canvas()
+        Canvas(made)
         made.show = lambda: setattr(self, "shown", self.shown + 1)
         return made
 
