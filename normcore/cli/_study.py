@@ -158,11 +158,12 @@ class _Session:
         from normcore.data import DataError, DataNotFoundError
         from normcore.studies._config import command
         from normcore.studies._html import Section
+        from normcore.studies._needs import MissingPackageError
 
         line = command(study.name, config)
         try:
             result = study.run(config, progress=sys.stderr is not None)
-        except (DataError, DataNotFoundError) as error:
+        except (DataError, DataNotFoundError, MissingPackageError) as error:
             said = str(error).replace("data_dir", "--data-dir")
             if not self.several:
                 raise UserError(said) from None

@@ -70,6 +70,9 @@ STUDIES = {
         _study(
             "regression", "Eight badly initialised tanh layers on a noisy parabola, with histograms of every layer."
         ),
+        _study(
+            "scaling", "Features of very different scales: seven ways to scale them, and batch norm in the network."
+        ),
         _study("shift", "How far the inputs of every layer move during training, with and without batch norm."),
         _study("inference", "Running averages, exact statistics and those of the batch at test time."),
         _study("worked-example", "Batch norm by hand on two small vectors: every step, with both kinds of variance."),
