@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 FAILED, INTERRUPTED = 1, 130
 
 _HOW_TO_GET_THE_PICTURE = 'install normcore-cpu[study], from a checkout with: pip install ".[study]"'
-_OPTIONS = ("data", "data_dir", "epochs", "seed", "repeats", "quick", "out")
+_OPTIONS = ("data", "data_dir", "epochs", "seed", "repeats", "quick", "live", "out")
 
 
 def add_parser(commands: Any) -> None:
@@ -45,6 +45,9 @@ def add_parser(commands: Any) -> None:
     study.add_argument("--epochs", type=int, metavar="N", help="how long to train; the study's own choice if left out")
     study.add_argument("--seed", type=int, metavar="N", help="for starting weights and order (default: 0)")
     study.add_argument("--repeats", type=int, metavar="N", help="how many seeds, from --seed on")
+    study.add_argument(
+        "--live", action="store_const", const=True, help="watch in a window while it trains: regression, with a display"
+    )
     study.add_argument("--out", metavar="DIR", help="where to write (default: normcore-study-NAME)")
     study.set_defaults(run=run)
 
@@ -155,11 +158,12 @@ class _Session:
         from normcore.data import DataError, DataNotFoundError
         from normcore.studies._config import command
         from normcore.studies._html import Section
+        from normcore.studies._needs import MissingPackageError
 
         line = command(study.name, config)
         try:
             result = study.run(config, progress=sys.stderr is not None)
-        except (DataError, DataNotFoundError) as error:
+        except (DataError, DataNotFoundError, MissingPackageError) as error:
             said = str(error).replace("data_dir", "--data-dir")
             if not self.several:
                 raise UserError(said) from None

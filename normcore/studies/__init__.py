@@ -67,5 +67,14 @@ STUDIES = {
         _study("optimizers", "SGD and Adam at the same learning rate, with and without batch norm."),
         _study("batch-size", "Batches of 4, 64, 256 and 1024 rows, with and without batch norm."),
         _study("cifar", "A small network on CIFAR-10, with and without batch norm: the loss of each 500 batches."),
+        _study(
+            "regression", "Eight badly initialised tanh layers on a noisy parabola, with histograms of every layer."
+        ),
+        _study(
+            "scaling", "Features of very different scales: seven ways to scale them, and batch norm in the network."
+        ),
+        _study("shift", "How far the inputs of every layer move during training, with and without batch norm."),
+        _study("inference", "Running averages, exact statistics and those of the batch at test time."),
+        _study("worked-example", "Batch norm by hand on two small vectors: every step, with both kinds of variance."),
     )
 }

@@ -90,6 +90,14 @@ def positive(value: Any, name: str) -> None:
         raise ValueError(f"{name} must be a positive number, got {value}")
 
 
+def finite(value: Any, name: str) -> None:
+    """Refuse what is no finite number."""
+    if not isinstance(value, (int, float)):
+        raise TypeError(f"{name} must be a number, got {value!r}")
+    if not math.isfinite(value):
+        raise ValueError(f"{name} must be a finite number, got {value}")
+
+
 def one_of(value: Any, names: Sequence[str], option: str) -> None:
     """Refuse what is none of `names`."""
     if value not in names:

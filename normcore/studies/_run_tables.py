@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from ._runs import TrainingRuns
 from ._table import Column, Table
 
 PERCENT = ".2%"
-MEASURES = (
+Measures: TypeAlias = Sequence[tuple[str, Column]]  # keys of a history, and how their columns look
+MEASURES: Measures = (
     ("loss", Column("training loss", spec=".4f")),
     ("val_loss", Column("validation loss", spec=".4f")),
     ("accuracy", Column("training accuracy", spec=PERCENT)),
@@ -23,18 +24,23 @@ def spread_note(runs: TrainingRuns) -> str:
     return "one seed" if seeds == 1 else f"mean ± standard deviation of {seeds} seeds"
 
 
-def last_epoch(runs: TrainingRuns, head: str = "network") -> Table:
+def last_epoch(runs: TrainingRuns, head: str = "network", measures: Measures = MEASURES) -> Table:
     """How every arm ended, and what an epoch took."""
-    columns = [Column(head), *(column for _, column in MEASURES), Column("an epoch", "s", ".3f")]
-    rows = [[arm, *(runs.at(arm, key) for key, _ in MEASURES), runs.epoch_seconds(arm)] for arm in runs.arms]
+    columns = [Column(head), *(column for _, column in measures), Column("an epoch", "s", ".3f")]
+    rows = [[arm, *(runs.at(arm, key) for key, _ in measures), runs.epoch_seconds(arm)] for arm in runs.arms]
     return Table("last-epoch", f"After the last epoch ({spread_note(runs)})", columns, rows)
 
 
-def every_epoch(runs: TrainingRuns, where: Literal["print", "report"] = "report", head: str = "network") -> Table:
+def every_epoch(
+    runs: TrainingRuns,
+    where: Literal["print", "report"] = "report",
+    head: str = "network",
+    measures: Measures = MEASURES,
+) -> Table:
     """Losses and accuracies of every epoch."""
-    columns = [Column(head), Column("epoch"), *(column for _, column in MEASURES)]
+    columns = [Column(head), Column("epoch"), *(column for _, column in measures)]
     rows = [
-        [arm, epoch + 1, *(runs.at(arm, key, epoch) for key, _ in MEASURES)]
+        [arm, epoch + 1, *(runs.at(arm, key, epoch) for key, _ in measures)]
         for arm in runs.arms
         for epoch in range(runs.epochs(arm))
     ]
@@ -65,11 +71,11 @@ def goals(runs: TrainingRuns, accuracies: Sequence[float], head: str = "network"
     ]
 
 
-def every_run(runs: TrainingRuns) -> Table:
+def every_run(runs: TrainingRuns, measures: Measures = MEASURES) -> Table:
     """Every epoch of every seed, for a CSV file."""
-    columns = [Column("network"), Column("seed"), Column("epoch"), *(column for _, column in MEASURES)]
+    columns = [Column("network"), Column("seed"), Column("epoch"), *(column for _, column in measures)]
     rows: list[list[Any]] = [
-        [run.arm, run.seed, epoch + 1, *(run.history[key][epoch] for key, _ in MEASURES), seconds]
+        [run.arm, run.seed, epoch + 1, *(run.history[key][epoch] for key, _ in measures), seconds]
         for run in runs.runs
         for epoch, seconds in enumerate(run.seconds)
     ]

@@ -45,6 +45,10 @@ class ArmPlan(NamedTuple):
         Rows in a step.
     recorder : callable, optional
         Returns a new recorder.
+    loss : str
+        The trainer's name of the loss.
+    data : callable, optional
+        Returns for a seed the data of this arm, where arms differ in what they see.
     """
 
     name: str
@@ -52,6 +56,8 @@ class ArmPlan(NamedTuple):
     optimizer: Callable[[Module], Optimizer]
     batch_size: int
     recorder: Callable[[], Recorder] | None = None
+    loss: str = "cross_entropy"
+    data: Callable[[int], Classes] | None = None
 
 
 def network(
@@ -98,7 +104,9 @@ def train_all(
 
 def _train(plan: ArmPlan, data: Classes, epochs: int, seed: int, bar: StudyProgress) -> Run:
     model = plan.model(seed)
-    trainer = Trainer(model, plan.optimizer(model))
+    trainer = Trainer(model, plan.optimizer(model), plan.loss)
+    if plan.data is not None:
+        data = plan.data(seed)
     recorder = plan.recorder() if plan.recorder else None
     callbacks: list[Callback] = [bar] if recorder is None else [bar, recorder]
     # A training that diverges has no numbers for the epochs that it did not get to, and the tables show it.

@@ -47,7 +47,7 @@ BELOW = {
     # fault of the data
     "training": {"nn", "optim", "data", "moments", "functional", "_dispatch"},
     "estimators": {"training", "optim", "nn", "functional", "data", "moments", "covariance"},
-    "studies": {"training", "optim", "nn", "functional", "data", "_config", "_version"},
+    "studies": {"estimators", "training", "optim", "nn", "functional", "data", "_config", "_version"},
     "_bench": {"functional", "_config", "_threads"},
     # data for the names of the sets, and for what is wrong with their files
     "cli": {"studies", "data", "_bench", "_config", "_dispatch", "_threads", "_version"},
