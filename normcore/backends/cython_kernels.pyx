@@ -41,11 +41,12 @@ float32 part and its remainder; where a mean or scale is outside float32's comfo
 
 import numpy as np
 
-from cython.parallel cimport prange
 from libc.math cimport fabs, isfinite, sqrt
 from libc.stdio cimport fprintf, stderr
 from libc.stdlib cimport abort, free, malloc
 from libc.string cimport memcpy, memset
+
+from normcore._workers cimport mirrored, run_tasks
 
 from normcore.backends import Kernels
 

@@ -20,7 +20,8 @@ PACKAGE = Path(normcore.__file__).parent
 BELOW = {
     "_version": set(),
     "_activation": set(),
-    "backends": {"_activation"},
+    "_workers": set(),
+    "backends": {"_activation", "_workers"},
     "_memory": set(),
     "_checks": {"_memory"},
     "_plan": {"_memory"},
@@ -30,7 +31,6 @@ BELOW = {
     "_threads": {"backends", "_setting"},
     "_compiled_pool": set(),
     "_pool": {"_compiled_pool"},
-    "_workers": set(),
     "_buffers": {"_plan", "_memory", "_pool"},
     "_dispatch": {"_setting", "_plan", "_context", "_buffers", "_memory", "_threads", "backends"},
     "_compiled_lane": {"_dispatch", "_context", "_threads", "_compiled_pool", "backends"},
