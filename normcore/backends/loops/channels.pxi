@@ -83,10 +83,11 @@ cdef struct Sums:
 
 
 cdef void sum_piece(const Sums* o, Py_ssize_t p, double* s1, double* s2) noexcept nogil:
-    # The sums of piece p; s2 lies behind s1.
+    # s1, s2 = the sums of piece p
     cdef Piece piece = piece_of(o.w, p)
     cdef Py_ssize_t n, k, first, size, channels = o.c1 - o.c0, runs = runs_of(o.w, &piece, channels)
-    memset(s1, 0, 2 * channels * sizeof(double))
+    memset(s1, 0, channels * sizeof(double))
+    memset(s2, 0, channels * sizeof(double))
     for n in range(piece.first, piece.last):
         for k from 0 <= k < channels by runs:
             first, size = (n * o.w.channels + o.c0 + k) * o.w.inner + piece.start, runs * piece.size
@@ -106,24 +107,29 @@ cdef void sum_task(void* what, Py_ssize_t p) noexcept nogil:
     sum_piece(o, p, o.partial + 2 * n * p, o.partial + 2 * n * p + n)
 
 
+cdef inline void add_sums(Py_ssize_t n, const double* sums1, const double* sums2, double* s1, double* s2) noexcept nogil:
+    cdef Py_ssize_t k
+    for k in range(n):
+        s1[k] += sums1[k]
+        s2[k] += sums2[k]
+
+
 cdef void sum_channels(const Sums* o, double* s1, double* s2, int num_threads) noexcept nogil:
     # Each piece is summed by itself, also by a single task: the bits must not depend on who sums.
-    cdef double alone[2 * MAX_BLOCK]
-    cdef double* sums
-    cdef Py_ssize_t n = o.c1 - o.c0, p, k
-    if o.partial != NULL:
-        run_tasks(sum_task, <void*>o, o.w.pieces, num_threads)
+    cdef double alone1[MAX_BLOCK]
+    cdef double alone2[MAX_BLOCK]
+    cdef const double* sums = o.partial
+    cdef Py_ssize_t n = o.c1 - o.c0, p
     memset(s1, 0, n * sizeof(double))
     memset(s2, 0, n * sizeof(double))
-    for p in range(o.w.pieces):
-        if o.partial == NULL:
-            sums = alone
-            sum_piece(o, p, sums, sums + n)
-        else:
-            sums = o.partial + 2 * n * p
-        for k in range(n):
-            s1[k] += sums[k]
-            s2[k] += sums[n + k]
+    if o.partial == NULL:
+        for p in range(o.w.pieces):
+            sum_piece(o, p, alone1, alone2)
+            add_sums(n, alone1, alone2, s1, s2)
+    else:
+        run_tasks(sum_task, <void*>o, o.w.pieces, num_threads)
+        for p in range(o.w.pieces):
+            add_sums(n, sums + 2 * n * p, sums + 2 * n * p + n, s1, s2)
 
 
 # --- writing ----------------------------------------------------------------------------------------------------------
