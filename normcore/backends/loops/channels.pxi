@@ -107,18 +107,17 @@ cdef void sum_task(void* what, Py_ssize_t p) noexcept nogil:
     sum_piece(o, p, o.partial + 2 * n * p, o.partial + 2 * n * p + n)
 
 
-cdef inline void add_sums(Py_ssize_t n, const double* sums1, const double* sums2, double* s1, double* s2) noexcept nogil:
+cdef inline void add_sums(Py_ssize_t n, const double* of1, const double* of2, double* s1, double* s2) noexcept nogil:
     cdef Py_ssize_t k
     for k in range(n):
-        s1[k] += sums1[k]
-        s2[k] += sums2[k]
+        s1[k] += of1[k]
+        s2[k] += of2[k]
 
 
 cdef void sum_channels(const Sums* o, double* s1, double* s2, int num_threads) noexcept nogil:
     # Each piece is summed by itself, also by a single task: the bits must not depend on who sums.
     cdef double alone1[MAX_BLOCK]
     cdef double alone2[MAX_BLOCK]
-    cdef const double* sums = o.partial
     cdef Py_ssize_t n = o.c1 - o.c0, p
     memset(s1, 0, n * sizeof(double))
     memset(s2, 0, n * sizeof(double))
@@ -129,7 +128,7 @@ cdef void sum_channels(const Sums* o, double* s1, double* s2, int num_threads) n
     else:
         run_tasks(sum_task, <void*>o, o.w.pieces, num_threads)
         for p in range(o.w.pieces):
-            add_sums(n, sums + 2 * n * p, sums + 2 * n * p + n, s1, s2)
+            add_sums(n, o.partial + 2 * n * p, o.partial + 2 * n * p + n, s1, s2)
 
 
 # --- writing ----------------------------------------------------------------------------------------------------------
@@ -221,10 +220,7 @@ cdef void write_channels(const Write* o, bint in_pieces) noexcept nogil:
 
 cdef struct ChannelsWalk  # which a pass takes, and has
 
-
-ctypedef void (*ChannelsPass)(
-    const ChannelsWalk* walk, Py_ssize_t b, double* partial, int num_threads
-) noexcept nogil
+ctypedef void (*ChannelsPass)(const ChannelsWalk* walk, Py_ssize_t b, double* partial, int num_threads) noexcept nogil
 
 
 cdef struct ChannelsWalk:
