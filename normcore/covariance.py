@@ -126,7 +126,7 @@ class RunningCovariance(Streaming):
         if self._sums is None:
             return np.array(np.nan)
         std = np.where(self.std > 0, self.std, np.nan)
-        corr = self.cov / std / std[:, None]
+        corr = np.clip(self.cov / std / std[:, None], -1.0, 1.0)  # as numpy.corrcoef: rounding goes beyond
         np.fill_diagonal(corr, np.where(np.isnan(std), np.nan, 1.0))
         return corr
 

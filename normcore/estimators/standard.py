@@ -90,8 +90,8 @@ class StandardScaler(WeightedLearning, ColumnScaler):
         self.scale_ = np.where(self.constant_features_, 1.0, np.sqrt(var)) if self.with_std else None
 
     def _line(self) -> Line:
-        scale = self.scale_
+        scale = self.scale_ if self.with_std else None
         return self.mean_ if self.with_mean else None, None if scale is None else np.reciprocal(scale), None
 
     def _inverse_line(self) -> Line:
-        return None, self.scale_, self.mean_ if self.with_mean else None
+        return None, self.scale_ if self.with_std else None, self.mean_ if self.with_mean else None

@@ -157,8 +157,8 @@ class Whitener(WeightedLearning, QuickTransformer, CheckedTransformer):
         tol = self.tol
         if tol is None:
             # Rounding x to its dtype adds a variance of (eps x)**2 / 12 at most, here four times that for a margin;
-            # and eigh is off by float64's eps.
-            scale = np.where(constant, np.inf, var) if self.method.endswith("-cor") else np.max(var, initial=0.0) or 1.0
+            # and eigh is off by float64's eps. A constant is rounded to the same value in every row.
+            scale = np.where(constant, np.inf, var if self.method.endswith("-cor") else np.max(var, initial=0.0))
             noise = np.sum((mean * mean + var) / scale) * precision**2 / 3
             tol = max(10 * len(mean) * _EPS, noise)
         found = whitening(self.method, cov, constant, float(self.eps), tol)

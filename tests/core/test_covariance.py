@@ -111,6 +111,13 @@ def test_a_constant_has_no_covariance(rng):
     assert np.isnan(running.corr[1]).all()
 
 
+def test_no_correlation_is_beyond_one(rng):
+    x = rng.normal(size=(100, 1)) * [1, -0.1, 3, 7]
+    corr = fed(x, sizes=(30,)).corr
+    assert np.abs(corr).max() == 1
+    np.testing.assert_allclose(corr, np.corrcoef(x, rowvar=False), rtol=1e-14)
+
+
 def test_it_is_symmetric_and_no_variance_is_negative(rng):
     x = rng.normal(size=(100, 2)) @ rng.normal(size=(2, 7)) * 1e3 + 1e5
     cov = fed(x, rng.random(100), (13,)).cov

@@ -100,6 +100,10 @@ def test_attributes_count_as_they_are(rng):
         np.testing.assert_allclose(scaler.transform(x[:rows]), (x[:rows] - [1, 2, 3]) / [2, 4, 8], rtol=1e-14)
     scaler.set_params(with_mean=False)
     np.testing.assert_allclose(scaler.transform(x[:1]), x[:1] / [2, 4, 8], rtol=1e-14)
+    scaler.set_params(with_mean=True, with_std=False)  # as scikit-learn's: each is asked for at every transform
+    for rows in (1, 50):
+        np.testing.assert_allclose(scaler.transform(x[:rows]), x[:rows] - [1, 2, 3], rtol=1e-14)
+        np.testing.assert_allclose(scaler.inverse_transform(x[:rows]), np.add(x[:rows], [1, 2, 3]), rtol=1e-14)
 
 
 def test_copy_false_is_obeyed(rng):

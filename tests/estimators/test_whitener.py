@@ -137,6 +137,15 @@ def test_a_constant_that_was_rounded_differently_has_no_direction(x, rng, method
 
 
 @pytest.mark.parametrize("method", METHODS)
+def test_a_large_constant_hides_no_small_feature(x, method):
+    """It is rounded to the same float32 in every row, so nothing of that is in the covariance."""
+    data = np.column_stack([x * 1e-3, np.full(len(x), 1e6)]).astype(np.float32)
+    whitener = Whitener(method).fit(data)
+    assert whitener.rank_ == 4
+    assert (whitener.whitening_[:, 4] == 0).all()
+
+
+@pytest.mark.parametrize("method", METHODS)
 def test_what_was_once_coarse_stays_coarse(x, method):
     """Rounding in float32 is in the statistics, whatever comes after it."""
     data = dependent(x).astype(np.float32)
