@@ -208,6 +208,26 @@ def test_a_failed_fit_leaves_the_network_of_the_one_before():
     np.testing.assert_array_equal(clf.predict_proba(X), before)
 
 
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"sample_weight": -np.ones(100)}, "Negative values in data passed to `sample_weight`"),
+        ({"sample_weight": np.ones(3)}, r"sample_weight.shape == \(3,\)"),
+        ({"validation_data": (X, Y)}, "X has 64 features"),
+    ],
+)
+def test_a_failed_fit_to_other_data_leaves_what_was_known_of_those_before(arguments, message):
+    clf = fitted()
+    before = clf.predict(X)
+    with pytest.raises(ValueError, match=message):
+        clf.fit(X[:, :3], Y > 4, **arguments)
+    assert clf.n_features_in_ == 64
+    assert clf.n_outputs_ == 10
+    np.testing.assert_array_equal(clf.classes_, np.arange(10))
+    np.testing.assert_array_equal(clf.predict(X), before)
+    clf.partial_fit(X, Y)
+
+
 @pytest.mark.parametrize("norm", ["batch", None])
 @pytest.mark.filterwarnings("ignore:overflow", "ignore:invalid value", "ignore:divide by zero")
 def test_a_solver_that_ran_away(norm):
