@@ -302,6 +302,16 @@ def test_labels_keep_the_form_they_came_in():
     assert dense.score(X, labels) > 0.8
 
 
+@pytest.mark.parametrize("norm", ["batch", None])
+@pytest.mark.parametrize("seed", range(3))
+def test_of_one_class_there_is_only_that_to_predict(norm, seed):
+    clf = MLPClassifier((8,), norm=norm, max_iter=1, early_stopping=True, random_state=seed).fit(X, np.full(500, 7))
+    assert clf.validation_scores_ == [1.0]
+    assert (clf.predict(XV) == 7).all()
+    assert clf.score(XV, np.full(300, 7)) == 1.0
+    assert clf.predict_proba(XV).shape == (300, 2)  # as scikit-learn's
+
+
 def test_the_first_fit_leaves_nothing_to_the_second():
     """Without warm_start fit begins anew, whatever was there."""
     clf = MLPClassifier(max_iter=3, random_state=0, early_stopping=True).fit(X, Y)
