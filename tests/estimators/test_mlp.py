@@ -47,6 +47,20 @@ def test_prediction_is_the_networks_in_evaluation_mode(norm, activation):
     assert clf.score(XV, YV) == accuracy_score(YV, logits.argmax(axis=1))
 
 
+@pytest.mark.parametrize("sizes", [(20, 8), ()])
+@pytest.mark.parametrize("norm", NORMS)
+def test_sparse_rows_are_predicted_as_dense_ones_and_never_made_dense(norm, sizes, monkeypatch):
+    import scipy.sparse as sp
+
+    clf = MLPClassifier(sizes, norm=norm, dropout=0.2, max_iter=3, random_state=0).fit(X, Y)
+    expected = clf.predict_proba(XV)
+    monkeypatch.setattr("normcore.estimators._rows.Rows.take", None)  # what makes rows dense
+    for rows in (sp.csr_array(XV), sp.csc_matrix(XV), sp.csr_matrix(XV.astype(np.float64))):
+        found = clf.predict_proba(rows)
+        assert found.dtype == np.float32
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+
+
 def test_batch_norm_predicts_each_row_by_itself():
     """With running statistics: what else is in the batch makes no difference."""
     clf = MLPClassifier(max_iter=3, random_state=0).fit(X, Y)
