@@ -165,7 +165,8 @@ class BaseMLP(Coefficients, BaseEstimator, ABC):  # type: ignore[misc] # sklearn
             model = _network.build(*structure, X.dtype, random_state) if first else self._synced()
             dtype = np.dtype(np.float64) if self.solver == "lbfgs" else next(model.parameters()).dtype
             data, validation = self._split(X, y, weights, validation_data, random_state, dtype, incremental)
-            self._check_rows(len(data.rows))
+            if hidden:
+                self._check_rows(len(data.rows))  # without hidden layers there is no norm
         if first:
             self._begin(model, structure)
         if self.solver == "lbfgs":
@@ -295,7 +296,7 @@ class BaseMLP(Coefficients, BaseEstimator, ABC):  # type: ignore[misc] # sklearn
         if not isinstance(validation_data, (tuple, list)) or len(validation_data) not in (2, 3):
             raise ValueError(
                 "validation_data must be a tuple (X, y) or (X, y, sample_weight), got "
-                f"{type(validation_data).__name__}."
+                f"{type(validation_data).__name__}{_length(validation_data)}."
             )
         X, y, *rest = validation_data
         X = validate_data(self, X, accept_sparse=["csr", "csc"], dtype=FLOATS, reset=False)
@@ -356,6 +357,10 @@ def has_partial_fit(estimator: BaseMLP) -> bool:
             f"partial_fit is only available for stochastic optimizers. {estimator.solver} is not stochastic."
         )
     return True
+
+
+def _length(value: Any) -> str:
+    return f" of length {len(value)}" if isinstance(value, (tuple, list)) else ""
 
 
 def _checked_weights(sample_weight: Any, X: Any) -> Array | None:

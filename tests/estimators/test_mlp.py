@@ -316,6 +316,13 @@ def test_labels_keep_the_form_they_came_in():
     assert dense.score(X, labels) > 0.8
 
 
+def test_without_hidden_layers_there_is_no_norm():
+    normed, plain = (
+        MLPClassifier((), norm=norm, batch_size=499, max_iter=2, random_state=0).fit(X, Y) for norm in ("batch", None)
+    )
+    np.testing.assert_array_equal(normed.coefs_[0], plain.coefs_[0])
+
+
 @pytest.mark.parametrize("norm", ["batch", None])
 @pytest.mark.parametrize("seed", range(3))
 def test_of_one_class_there_is_only_that_to_predict(norm, seed):
