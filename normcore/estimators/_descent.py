@@ -113,7 +113,7 @@ class _Epoch:
         self._trainer, self._listeners = trainer, listeners
         self._random_state = random_state
         self._order: Array | None = np.arange(count) if estimator.shuffle else None
-        self._bounds = bounds(count, estimator._batch_rows(count), estimator.norm)
+        self._bounds = bounds(count, estimator._batch_rows(count), bool(_network.batch_norms(estimator.model_)))
         self._alpha, self._coefs = estimator.alpha, estimator.coefs_
         model = estimator.model_
         self._model: Module = model
@@ -236,9 +236,9 @@ class _Watch:
         return ends
 
 
-def bounds(rows: int, batch_size: int, norm: str | None) -> list[tuple[int, int]]:
+def bounds(rows: int, batch_size: int, has_batch_norm: bool) -> list[tuple[int, int]]:
     """Start and end of every batch: scikit-learn's, but no last one of a single row for batch norm."""
-    if norm == "batch":
+    if has_batch_norm:
         return batch_bounds(rows, batch_size)
     return [(start, min(start + batch_size, rows)) for start in range(0, rows, batch_size)]
 

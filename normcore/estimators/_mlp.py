@@ -25,6 +25,7 @@ from normcore.training._listeners import check_callbacks
 from . import _descent, _network, _steps
 from ._coefficients import Coefficients
 from ._descent import Data
+from ._learning import unchanged_by_errors
 from ._objective import Objective
 from ._rows import Rows
 
@@ -144,26 +145,28 @@ class BaseMLP(Coefficients, BaseEstimator, ABC):  # type: ignore[misc] # sklearn
     def _fit(
         self, X: Any, y: Any, sample_weight: Any = None, validation_data: Any = None, incremental: bool = False
     ) -> None:
-        hidden = self._hidden_sizes()
-        callbacks = [] if incremental else check_callbacks(self.callbacks)
-        self._check_combinations(callbacks, validation_data, incremental)
-        first = not hasattr(self, "model_") or not (self.warm_start or incremental)
-        X, y = self._validate_input(X, y, incremental, reset=first)
-        weights = _checked_weights(sample_weight, X)
-        random_state = check_random_state(self.random_state)
-        structure = (X.shape[1], *hidden, y.shape[1]), self.activation, self.norm, self.dropout
-        if not first and structure != self._structure:
-            raise ValueError(
-                f"{type(self).__name__} goes on with the network that it has, of sizes, activation, norm and dropout "
-                f"{self._structure}, but parameters and data now ask for {structure}; set them back, or begin anew "
-                "with warm_start=False."
-            )
-        self.n_outputs_ = y.shape[1]
-        objective = self._make_objective()
-        model = _network.build(*structure, X.dtype, random_state) if first else self._synced()
-        dtype = np.dtype(np.float64) if self.solver == "lbfgs" else next(model.parameters()).dtype
-        data, validation = self._split(X, y, weights, validation_data, random_state, dtype, incremental)
-        self._check_rows(len(data.rows))
+        with unchanged_by_errors(self):
+            hidden = self._hidden_sizes()
+            callbacks = [] if incremental else check_callbacks(self.callbacks)
+            self._check_combinations(callbacks, validation_data, incremental)
+            first = not hasattr(self, "model_") or not (self.warm_start or incremental)
+            X, y = self._validate_input(X, y, incremental, reset=first)
+            weights = _checked_weights(sample_weight, X)
+            random_state = check_random_state(self.random_state)
+            structure = (X.shape[1], *hidden, y.shape[1]), self.activation, self.norm, self.dropout
+            if not first and structure != self._structure:
+                raise ValueError(
+                    f"{type(self).__name__} goes on with the network that it has, of sizes, activation, norm and "
+                    f"dropout {self._structure}, but parameters and data now ask for {structure}; set them back, or "
+                    "begin anew with warm_start=False."
+                )
+            self.n_outputs_ = y.shape[1]
+            objective = self._make_objective()
+            model = _network.build(*structure, X.dtype, random_state) if first else self._synced()
+            dtype = np.dtype(np.float64) if self.solver == "lbfgs" else next(model.parameters()).dtype
+            data, validation = self._split(X, y, weights, validation_data, random_state, dtype, incremental)
+            if hidden:
+                self._check_rows(len(data.rows))  # without hidden layers there is no norm
         if first:
             self._begin(model, structure)
         if self.solver == "lbfgs":
@@ -293,7 +296,7 @@ class BaseMLP(Coefficients, BaseEstimator, ABC):  # type: ignore[misc] # sklearn
         if not isinstance(validation_data, (tuple, list)) or len(validation_data) not in (2, 3):
             raise ValueError(
                 "validation_data must be a tuple (X, y) or (X, y, sample_weight), got "
-                f"{type(validation_data).__name__}."
+                f"{type(validation_data).__name__}{_length(validation_data)}."
             )
         X, y, *rest = validation_data
         X = validate_data(self, X, accept_sparse=["csr", "csc"], dtype=FLOATS, reset=False)
@@ -354,6 +357,10 @@ def has_partial_fit(estimator: BaseMLP) -> bool:
             f"partial_fit is only available for stochastic optimizers. {estimator.solver} is not stochastic."
         )
     return True
+
+
+def _length(value: Any) -> str:
+    return f" of length {len(value)}" if isinstance(value, (tuple, list)) else ""
 
 
 def _checked_weights(sample_weight: Any, X: Any) -> Array | None:

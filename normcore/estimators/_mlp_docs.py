@@ -99,7 +99,7 @@ FIT = """Train the network.
         ----------
         X : array or sparse matrix of shape (n_samples, n_features)
             float32 or float64, which the network then has too; anything else is made float64. Sparse rows are made
-            dense batch by batch ("lbfgs": all at once).
+            dense batch by batch ("lbfgs": all at once); prediction takes them as they are.
         {y}
         sample_weight : array of shape (n_samples,), optional
             How much each row counts, not negative. A weight of 2 is the row twice, for batch norm's statistics too.

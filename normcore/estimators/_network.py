@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from normcore.nn import MLP, BatchNorm1d, Linear
+from normcore.nn import MLP, BatchNorm1d, Linear, Sequential
 from normcore.nn._checks import Array
 
 from ._rows import Rows
@@ -82,16 +82,33 @@ def is_settling(layers: Sequence[BatchNorm1d]) -> bool:
 def outputs(model: MLP, rows: Rows) -> Array:
     """What the network, in evaluation mode, returns for these rows: before softmax, sigmoid or exp."""
     count = len(rows)
+    run = _of_sparse_rows(model, rows) if rows.is_sparse else lambda at: model(rows.take(at))
     if count <= _ROWS:
-        found: Array = model(rows.take(slice(0, count)))
+        found: Array = run(slice(0, count))
     else:
         for start in range(0, count, _ROWS):
-            part = model(rows.take(slice(start, start + _ROWS)))
+            part = run(slice(start, start + _ROWS))
             if not start:
                 found = np.empty((count, part.shape[1]), part.dtype)
             found[start : start + _ROWS] = part
     forget(model)
     return found
+
+
+def _of_sparse_rows(model: MLP, rows: Rows) -> Callable[[slice], Array]:
+    """The network of sparse rows, whose zeros the first layer does not multiply."""
+    first, *rest = model
+    assert isinstance(first, Linear)
+    assert first.bias is not None
+    coef, intercept = first.weight.data.T, first.bias.data
+    behind = Sequential(*rest)
+
+    def run(at: slice) -> Array:
+        z: Array = rows.take_sparse(at) @ coef
+        z += intercept
+        return behind(z) if rest else z
+
+    return run
 
 
 def forget(model: MLP) -> None:

@@ -281,6 +281,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc] # sklearn h
         """The number of the class, shape (N,), or for each column whether it is there."""
         if self.out_activation_ == "softmax":
             return output.argmax(axis=1)  # type: ignore[no-any-return] # NumPy's stubs say Any
+        if len(self.classes_) == 1:
+            return np.zeros(output.shape, np.intp)  # there is no other to choose
         # Of the probability, so that it never disagrees with predict_proba.
         return (_sigmoid(output) > 0.5).astype(np.intp)
 

@@ -47,6 +47,20 @@ def test_prediction_is_the_networks_in_evaluation_mode(norm, activation):
     assert clf.score(XV, YV) == accuracy_score(YV, logits.argmax(axis=1))
 
 
+@pytest.mark.parametrize("sizes", [(20, 8), ()])
+@pytest.mark.parametrize("norm", NORMS)
+def test_sparse_rows_are_predicted_as_dense_ones_and_never_made_dense(norm, sizes, monkeypatch):
+    import scipy.sparse as sp
+
+    clf = MLPClassifier(sizes, norm=norm, dropout=0.2, max_iter=3, random_state=0).fit(X, Y)
+    expected = clf.predict_proba(XV)
+    monkeypatch.setattr("normcore.estimators._rows.Rows.take", None)  # what makes rows dense
+    for rows in (sp.csr_array(XV), sp.csc_matrix(XV), sp.csr_matrix(XV.astype(np.float64))):
+        found = clf.predict_proba(rows)
+        assert found.dtype == np.float32
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+
+
 def test_batch_norm_predicts_each_row_by_itself():
     """With running statistics: what else is in the batch makes no difference."""
     clf = MLPClassifier(max_iter=3, random_state=0).fit(X, Y)
@@ -300,6 +314,23 @@ def test_labels_keep_the_form_they_came_in():
     np.testing.assert_array_equal(sparse.predict(XV).toarray(), dense.predict(XV))
     np.testing.assert_array_equal(dense.predict(XV), dense.predict_proba(XV) > 0.5)
     assert dense.score(X, labels) > 0.8
+
+
+def test_without_hidden_layers_there_is_no_norm():
+    normed, plain = (
+        MLPClassifier((), norm=norm, batch_size=499, max_iter=2, random_state=0).fit(X, Y) for norm in ("batch", None)
+    )
+    np.testing.assert_array_equal(normed.coefs_[0], plain.coefs_[0])
+
+
+@pytest.mark.parametrize("norm", ["batch", None])
+@pytest.mark.parametrize("seed", range(3))
+def test_of_one_class_there_is_only_that_to_predict(norm, seed):
+    clf = MLPClassifier((8,), norm=norm, max_iter=1, early_stopping=True, random_state=seed).fit(X, np.full(500, 7))
+    assert clf.validation_scores_ == [1.0]
+    assert (clf.predict(XV) == 7).all()
+    assert clf.score(XV, np.full(300, 7)) == 1.0
+    assert clf.predict_proba(XV).shape == (300, 2)  # as scikit-learn's
 
 
 def test_the_first_fit_leaves_nothing_to_the_second():

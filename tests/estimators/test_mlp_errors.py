@@ -80,6 +80,7 @@ def test_the_loss_of_the_regressor():
         ({}, {"sample_weight": -np.ones(100)}, ValueError, "Negative values in data passed to `sample_weight`"),
         ({}, {"sample_weight": np.full(100, np.nan)}, ValueError, "Input sample_weight contains NaN"),
         ({}, {"validation_data": X}, ValueError, "validation_data must be a tuple (X, y) or (X, y, sample_"),
+        ({}, {"validation_data": (X,)}, ValueError, "(X, y, sample_weight), got tuple of length 1."),
         ({}, {"validation_data": (X[:, :3], Y)}, ValueError, "X has 3 features, but MLPClassifier is expecting 64"),
         (
             {}, {"validation_data": (X, Y[:50])}, ValueError,
@@ -128,6 +129,9 @@ def test_one_row():
         clf.partial_fit(X[:1], Y[:1])
     for norm in ("layer", "rms", None):
         MLPRegressor(norm=norm, max_iter=1, random_state=0).fit(X[:1], NUMBERS[:1])
+    # Without hidden layers there is no norm.
+    MLPRegressor(hidden_layer_sizes=(), max_iter=1, random_state=0).fit(X[:1], NUMBERS[:1])
+    MLPClassifier((), batch_size=1, max_iter=1, random_state=0).fit(X, Y).partial_fit(X[:1], Y[:1])
 
 
 @pytest.mark.parametrize("method", ["fit", "predict", "predict_proba", "score", "partial_fit"])
@@ -206,6 +210,26 @@ def test_a_failed_fit_leaves_the_network_of_the_one_before():
     with pytest.raises(ValueError, match="The validation set is too small"):
         clf.set_params(early_stopping=True, validation_fraction=0.01).fit(X, Y)
     np.testing.assert_array_equal(clf.predict_proba(X), before)
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"sample_weight": -np.ones(100)}, "Negative values in data passed to `sample_weight`"),
+        ({"sample_weight": np.ones(3)}, r"sample_weight.shape == \(3,\)"),
+        ({"validation_data": (X, Y)}, "X has 64 features"),
+    ],
+)
+def test_a_failed_fit_to_other_data_leaves_what_was_known_of_those_before(arguments, message):
+    clf = fitted()
+    before = clf.predict(X)
+    with pytest.raises(ValueError, match=message):
+        clf.fit(X[:, :3], Y > 4, **arguments)
+    assert clf.n_features_in_ == 64
+    assert clf.n_outputs_ == 10
+    np.testing.assert_array_equal(clf.classes_, np.arange(10))
+    np.testing.assert_array_equal(clf.predict(X), before)
+    clf.partial_fit(X, Y)
 
 
 @pytest.mark.parametrize("norm", ["batch", None])
