@@ -1,8 +1,8 @@
-"""What pyproject.toml cannot say: the compiled kernels, and whether this compiler has OpenMP.
+"""What pyproject.toml cannot say: the compiled kernels, and whether this compiler has OpenMP, which counts the threads.
 
 Environment variables:
 
-NORMCORE_NO_OPENMP=1  build serial kernels
+NORMCORE_NO_OPENMP=1  build kernels that run on one thread
 NORMCORE_DEBUG=1      check every index of the kernels (slow; for developers)
 """
 

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from normcore.covariance import RunningCovariance as RunningCovariance
     from normcore.moments import RunningMoments as RunningMoments
     from normcore.nn import MLP as MLP
+    from normcore.training import DivergenceError as DivergenceError
     from normcore.training import History as History
     from normcore.training import Trainer as Trainer
     from normcore.training import recalibrate as recalibrate
@@ -58,6 +59,7 @@ _LAZY = {
     "studies": "normcore.studies",
     "training": "normcore.training",
     "MLP": "normcore.nn",
+    "DivergenceError": "normcore.training",
     "History": "normcore.training",
     "RunningCovariance": "normcore.covariance",
     "RunningMoments": "normcore.moments",

@@ -1,9 +1,10 @@
 """How many threads a call may use.
 
 The default is what OpenMP would use (``OMP_NUM_THREADS``, the CPU affinity), at most what the process's cgroup allows,
-and at most what threadpoolctl or another caller of ``omp_set_num_threads`` has limited OpenMP to. ``set_num_threads``
-sets it for the process, ``threads`` for a block of code in one thread or task. Below a measured amount of work a call
-is serial whatever the number, because waking a thread costs more than it saves; results have the same bits either way.
+and at most what threadpoolctl or another caller of ``omp_set_num_threads`` has limited it to, though the threads are
+normcore's own (workers.c) and OpenMP runs none of them. ``set_num_threads`` sets it for the process, ``threads`` for a
+block of code in one thread or task. Below a measured amount of work a call is serial whatever the number, because
+waking a thread costs more than it saves; results have the same bits either way.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ MAX_THREADS = 1024
 
 
 class _Process:
-    """What holds for the whole process: there is one OpenMP pool, so there is one of these."""
+    """What holds for the whole process."""
 
     requested: int | None = None
-    used_threads = False  # a parallel region has run here, so a forked child must not start one
+    used_threads = False  # threads have run here, so a forked child must not use any
     forked = False
 
 
@@ -144,7 +145,7 @@ def _cgroup_cpus() -> int:
 
 
 def _after_fork_in_child() -> None:
-    # The threads of an OpenMP pool do not survive a fork, and a parallel region in the child would wait for them.
+    # Threads do not survive a fork. Ours (workers.c) start again in the child, but Numba's pool would wait for its own.
     _Process.forked = True
 
 

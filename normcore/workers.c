@@ -119,8 +119,9 @@ static void *live(void *number) {
     return NULL;
 }
 
-/* The threads of the parent are not there in the child. */
+/* The threads of the parent are not there in the child, and a job that one of them had begun is nobody's. */
 static void forget(void) {
+    for (int k = 0; k < MOST_THREADS; k++) crew.ranges[k].word = 0; /* new threads take nothing of it */
     pthread_mutex_init(&crew.lock, NULL);
     pthread_cond_init(&crew.wake, NULL);
     crew.started = crew.asleep = crew.taken = 0;

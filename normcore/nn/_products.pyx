@@ -86,6 +86,11 @@ def use_vectors(name):
     return before
 
 
+def usable():
+    """Whether this CPU has what the loops are written for; else all is declined."""
+    return vectors > 0
+
+
 cdef bint plain(object array, int kind, int ndim, int order) noexcept:
     return (
         type(array) is cnp.ndarray and cnp.PyArray_TYPE(array) == kind and cnp.PyArray_NDIM(array) == ndim

@@ -17,6 +17,11 @@ except ImportError:  # nothing is compiled here: NumPy's products below are for 
     _products = None  # type: ignore[assignment] # as above
 
 
+def _as_rows(array: Array) -> Array:
+    """Its leading dimensions as one; nothing is copied where it is contiguous."""
+    return array if array.ndim == 2 else array.reshape(-1, array.shape[-1])
+
+
 class Linear(Module):
     """Fully connected layer, `y = x @ weight.T + bias`.
 
@@ -90,30 +95,42 @@ class Linear(Module):
             )
         self._saved = x
         bias = None if self.bias is None else self.bias.data
-        if _products is not None and x.ndim == 2:
-            product = _products.forward(x, weight, bias, get_num_threads)
+        if _products is not None and (x.ndim == 2 or x.flags.c_contiguous):
+            product = _products.forward(_as_rows(x), weight, bias, get_num_threads)
             if product is not None:
-                return product
+                return product if x.ndim == 2 else product.reshape(*x.shape[:-1], self.out_features)
+        self._check_shapes(weight, bias)
         y: Array = np.matmul(x, weight.T)
         if bias is not None:
             y += bias
         return y
 
+    def _check_shapes(self, weight: Array, bias: Array | None) -> None:
+        """Somebody may have replaced the parameters' data."""
+        for name, data, shape in (
+            ("weight", weight, (self.out_features, self.in_features)),
+            ("bias", bias, (self.out_features,)),
+        ):
+            if data is not None and data.shape != shape:
+                raise ValueError(
+                    f"Linear: {name}.data has shape {data.shape}, but the layer is {self!r}; set it to an array of "
+                    f"shape {shape}."
+                )
+
     def backward(self, dy: Array) -> Array:
         """Set the gradients of weight and bias and return dx."""
         self.backward_parameters(dy)
-        if _products is not None and dy.ndim == 2:
-            dx = _products.input_gradient(dy, self.weight.data, get_num_threads)
+        if _products is not None and (dy.ndim == 2 or dy.flags.c_contiguous):
+            dx = _products.input_gradient(_as_rows(dy), self.weight.data, get_num_threads)
             if dx is not None:
-                return dx
+                return dx if dy.ndim == 2 else dx.reshape(*dy.shape[:-1], self.in_features)
         return np.matmul(dy, self.weight.data)  # type: ignore[no-any-return] # NumPy's stubs say Any
 
     def backward_parameters(self, dy: Array) -> None:
         """Set the gradients of weight and bias: a third of the work of `backward` less."""
         x = self._recall()
         check_gradient_like(dy, (*x.shape[:-1], self.out_features), x.dtype, "Linear")
-        if dy.ndim != 2:
-            dy, x = dy.reshape(-1, self.out_features), x.reshape(-1, self.in_features)
+        dy, x = _as_rows(dy), _as_rows(x)
         dweight = self.weight.new_grad()
         dbias = None if self.bias is None else self.bias.new_grad()
         if _products is not None and _products.gradients(x, dy, dweight, dbias, get_num_threads):

@@ -180,11 +180,12 @@ cdef void run(Parts parts, Step of_float32, Step of_float64, const void* options
 
 
 def misfit(list params):
-    """Whether a gradient is not an array of the shape of its parameter."""
+    """Whether a gradient is not an array of the shape of its parameter, or that cannot be written to."""
     for param in params:
         grad, data = param.grad, param.data
         if grad is not None and not (
             isinstance(grad, cnp.ndarray) and isinstance(data, cnp.ndarray) and same_shape(grad, data)
+            and cnp.PyArray_ISWRITEABLE(data)
         ):
             return True
     return False

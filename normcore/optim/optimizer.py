@@ -128,8 +128,8 @@ class Optimizer:
         Raises
         ------
         ValueError
-            If a gradient has another shape than its parameter, or an option in `param_groups` is not what the
-            constructor would take. No parameter has been changed then.
+            If a gradient has another shape than its parameter, a parameter is read-only, or an option in
+            `param_groups` is not what the constructor would take. No parameter has been changed then.
         """
         groups = self.param_groups
         fused = _compiled.fused()
@@ -160,6 +160,11 @@ class Optimizer:
                 raise ValueError(
                     f"{type(self).__name__}.step: a parameter of shape {param.data.shape} has a grad of shape "
                     f"{grad.shape}; set grad to an array of the shape of data."
+                )
+            if grad is not None and not param.data.flags.writeable:
+                raise ValueError(
+                    f"{type(self).__name__}.step: a parameter of shape {param.data.shape} has data that is read-only; "
+                    "set data to a copy of it, or grad to None to leave it alone."
                 )
 
     def _step_together(self, group: Group) -> Iterable[Parameter]:

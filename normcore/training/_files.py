@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import os
 import secrets
+import time
 from pathlib import Path
 from typing import Any
 
 from ._errors import kind
+
+_LEFT = 3600.0  # seconds after which a temporary file is of a process that was killed
 
 
 def as_path(value: Any, owner: str, name: str = "path") -> str:
@@ -32,6 +36,7 @@ def write_atomically(path: str, content: bytes) -> None:
     Whoever reads `path`, also after a crash or a power cut, finds the old content or the new one.
     """
     target = Path(path)
+    _remove_leftovers(target)
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
     # Not tempfile: its files are readable by their owner alone, and would stay so.
     try:
@@ -49,6 +54,14 @@ def write_atomically(path: str, content: bytes) -> None:
             temporary.unlink()
         raise
     _sync_directory(target.parent)
+
+
+def _remove_leftovers(target: Path) -> None:
+    """Remove what processes left that were killed while they wrote; not what one may be writing now."""
+    with contextlib.suppress(OSError):
+        for left in target.parent.glob(f".{glob.escape(target.name)}.????????.tmp"):
+            if time.time() - left.stat().st_mtime > _LEFT:
+                left.unlink()
 
 
 def _sync_directory(path: Path) -> None:

@@ -23,7 +23,7 @@ def steps(seed, threads, count=20, size=50_001):
     fused = _compiled.fused()
     for _ in range(count):
         param.grad = rng.normal(size=size)
-        rest = fused.sgd([param], {}, 0.5, 0.0, 0.0, 0.0, False, lambda _: threads)
+        rest = fused.sgd([param], {}, 0.5, 0.0, 0.0, 0.0, False, False, lambda _: threads)
         assert not rest
         want -= param.grad * 0.5
     return param.data, want
@@ -74,7 +74,7 @@ from normcore import _workers
 from normcore.nn import Parameter
 from normcore.optim import _compiled
 def step(param):
-    _compiled.fused().sgd([param], {}, 1.0, 0.0, 0.0, 0.0, False, lambda _: 3)
+    _compiled.fused().sgd([param], {}, 1.0, 0.0, 0.0, 0.0, False, False, lambda _: 3)
 param = Parameter(np.zeros(300_000)); param.grad = np.ones(300_000)
 step(param)
 child = os.fork()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import re
 import warnings
 
 import numpy as np
@@ -32,6 +33,14 @@ from normcore.nn import (
 
 
 class TestLinear:
+    @pytest.mark.parametrize(("name", "shape"), [("weight", (4, 3)), ("weight", (3,)), ("bias", (1,))])
+    def test_replaced_data_of_another_shape(self, name, shape):
+        layer = Linear(4, 3, rng=0)
+        getattr(layer, name).data = np.ones(shape, np.float32)
+        sentence = rf"Linear: {name}.data has shape {re.escape(str(shape))}, but the layer is Linear\(in_features=4"
+        with pytest.raises(ValueError, match=sentence):
+            layer(np.ones((2, 4), np.float32))
+
     def test_by_hand(self):
         layer = Linear(2, 3, dtype=np.float64)
         layer.weight.data[...] = [[1, 2], [3, 4], [5, 6]]

@@ -145,7 +145,7 @@ def run(layer, x, dy):
 
 
 @pytest.mark.parametrize(
-    "what", ["strided x", "transposed dy", "C weight", "float16", "three dimensions", "no vectors"]
+    "what", ["strided x", "transposed dy", "C weight", "float16", "three dimensions, strided", "no vectors"]
 )
 def test_what_they_do_not_take_numpy_computes(what):
     dtype = np.float16 if what == "float16" else np.float32
@@ -159,8 +159,9 @@ def test_what_they_do_not_take_numpy_computes(what):
         dy = np.asfortranarray(dy)
     elif what == "C weight":
         layer.weight.data = np.ascontiguousarray(layer.weight.data)
-    elif what == "three dimensions":
-        x, dy = x.reshape(2, 4, 6), dy.reshape(2, 4, 4)
+    elif what == "three dimensions, strided":
+        x = np.repeat(x.reshape(2, 4, 6), 2, axis=1)[:, ::2]
+        dy = np.asfortranarray(dy.reshape(2, 4, 4))
     if what == "no vectors":
         products.use_vectors("none")
     try:
@@ -169,6 +170,20 @@ def test_what_they_do_not_take_numpy_computes(what):
         products.use_vectors(VECTORS)
     for one, other in zip(got, want, strict=True):
         np.testing.assert_allclose(one.reshape(other.shape), other, **tol(dtype, 8, "product", 10.0))
+
+
+@pytest.mark.parametrize("lead", [(2, 4), (8, 1), (1, 2, 2, 2)])
+def test_leading_dimensions_are_rows(lead):
+    layer = nn.Linear(300, 7, rng=0)
+    x, _, _, dy = data(8, 300, 7, np.float32)
+    want = run(layer, x, dy)
+    got = run(layer, x.reshape(*lead, 300), dy.reshape(*lead, 7))
+    assert got[0].shape == (*lead, 7)
+    assert got[1].shape == (*lead, 300)
+    for one, other in zip(got, want, strict=True):
+        np.testing.assert_array_equal(one.reshape(other.shape), other)
+    np.testing.assert_array_equal(layer(x[0]), want[0][0])  # no leading dimension: one row
+    np.testing.assert_array_equal(layer.backward(dy[0]), want[1][0])
 
 
 def test_a_layer_has_the_same_bits_for_any_number_of_threads():
@@ -188,5 +203,7 @@ def test_nothing_in_and_nothing_out():
     layer = nn.Linear(6, 4, rng=0)
     assert layer(np.zeros((0, 6), np.float32)).shape == (0, 4)
     assert layer.backward(np.zeros((0, 4), np.float32)).shape == (0, 6)
+    assert layer(np.zeros((3, 0, 6), np.float32)).shape == (3, 0, 4)
+    assert layer.backward(np.zeros((3, 0, 4), np.float32)).shape == (3, 0, 6)
     np.testing.assert_array_equal(layer.weight.grad, 0)
     np.testing.assert_array_equal(layer.bias.grad, 0)

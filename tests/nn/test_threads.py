@@ -57,6 +57,23 @@ def test_bits_of_a_training_run(build, shape, monkeypatch):
             np.testing.assert_array_equal(value, expected[name], err_msg=f"{name}, {num_threads} threads")
 
 
+@pytest.mark.parametrize(("name", "want"), [("cython", 2), ("numba", 1)])
+def test_layers_use_threads_where_those_are_the_products_own(name, want, monkeypatch):
+    class Watched(nn.LayerNorm):
+        def run(self, x, activation):
+            seen.append(nc.get_num_threads())
+            return super().run(x, activation)
+
+    if name == "numba":
+        pytest.importorskip("numba", reason="Numba is not installed")
+    seen = []
+    monkeypatch.setattr(_norm, "THREADED_BYTES", 0)  # as on a CPU that has compiled products
+    layer, x = Watched(100), np.ones((1000, 100), np.float32)
+    with nc.threads(2), nc.use_backend(name):
+        layer(x)
+    assert seen == [want]
+
+
 @pytest.mark.parametrize(("rows", "want"), [(100, 2), (1000, 1), (5000, 2)])
 def test_layers_of_a_medium_size_leave_the_cores_to_blas(rows, want, monkeypatch):
     class Watched(nn.LayerNorm):

@@ -473,6 +473,24 @@ def test_a_gradient_of_another_shape_changes_no_parameter():
         np.testing.assert_array_equal(p.data, value)
 
 
+@pytest.mark.usefixtures("backend")
+@pytest.mark.parametrize("kind", [SGD, Adam])
+def test_a_read_only_parameter_stops_the_step_before_anything_changes(kind):
+    params = parameters()
+    params[2].data.flags.writeable = False
+    before = [p.data.copy() for p in params]
+    optimizer = kind(params, lr=0.1)
+    set_gradients(params, 0)
+    with pytest.raises(ValueError, match=r"step: a parameter of shape \(1, 1\) has data that is read-only; set data"):
+        optimizer.step()
+    for p, value in zip(params, before, strict=True):
+        np.testing.assert_array_equal(p.data, value)
+    assert not optimizer.state
+    params[2].grad = None
+    optimizer.step()
+    assert np.any(params[0].data != before[0])
+
+
 def test_zero_grad():
     params = parameters()
     set_gradients(params, 0)

@@ -20,7 +20,8 @@ PACKAGE = Path(normcore.__file__).parent
 BELOW = {
     "_version": set(),
     "_activation": set(),
-    "backends": {"_activation"},
+    "_workers": set(),
+    "backends": {"_activation", "_workers"},
     "_memory": set(),
     "_checks": {"_memory"},
     "_plan": {"_memory"},
@@ -30,7 +31,6 @@ BELOW = {
     "_threads": {"backends", "_setting"},
     "_compiled_pool": set(),
     "_pool": {"_compiled_pool"},
-    "_workers": set(),
     "_buffers": {"_plan", "_memory", "_pool"},
     "_dispatch": {"_setting", "_plan", "_context", "_buffers", "_memory", "_threads", "backends"},
     "_compiled_lane": {"_dispatch", "_context", "_threads", "_compiled_pool", "backends"},
@@ -41,7 +41,7 @@ BELOW = {
     "_streaming": set(),
     "moments": {"functional", "_streaming"},
     "covariance": {"functional", "_streaming"},
-    "nn": {"functional", "_threads", "_workers", "_compiled_pool"},
+    "nn": {"functional", "_dispatch", "_threads", "_workers", "_compiled_pool"},  # for asked_for(): whose threads
     "optim": {"nn", "_dispatch", "_threads", "_workers"},  # for the backend asked for, and how many threads
     # data for the cut into training and validation rows; _dispatch for asked_for(): a wrong NORMCORE_BACKEND is no
     # fault of the data

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from trainers import data, trainer
 
 from normcore.training import CSVLogger, History, ModelCheckpoint
+from normcore.training._files import write_atomically
 
 X, y = data()
 CALLS = {
@@ -70,3 +72,17 @@ def test_a_file_where_a_folder_is(tmp_path):
         with pytest.raises(OSError, match=r"directory|denied"):  # the system's words
             call(tmp_path / "runs")
     assert [path.name for path in tmp_path.iterdir()] == ["runs"]
+
+
+def test_what_a_killed_save_left_is_removed_by_the_next(tmp_path):
+    path = tmp_path / "run[1].bin"
+    old, new, other = (tmp_path / f".{name}.0123abcd.tmp" for name in ("run[1].bin", "run[1].bin.x", "run1.bin"))
+    for file in (old, new, other):
+        file.write_bytes(b"half")
+    recent = tmp_path / ".run[1].bin.89abcdef.tmp"
+    recent.write_bytes(b"somebody is writing this now")
+    for file in (old, new, other):
+        os.utime(file, (1, 1))
+    write_atomically(str(path), b"whole")
+    assert path.read_bytes() == b"whole"
+    assert sorted(tmp_path.iterdir()) == sorted([path, recent, new, other])

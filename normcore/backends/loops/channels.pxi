@@ -60,37 +60,75 @@ cdef inline Py_ssize_t runs_of(const Channels* w, const Piece* piece, Py_ssize_t
     return channels if piece.size == w.inner else 1
 
 
-cdef void moments_of_piece(
-    const Loops* f, Array x, const Channels* w, Py_ssize_t c0, Py_ssize_t c1, Py_ssize_t p, const double* shift,
-    double* s1, double* s2
-) noexcept nogil:
-    # s1, s2 += the sums of piece p of channels c0..c1-1; shift, s1, s2 are indexed from 0
-    cdef Piece piece = piece_of(w, p)
-    cdef Py_ssize_t n, k, first, runs = runs_of(w, &piece, c1 - c0)
-    for n in range(piece.first, piece.last):
-        for k from 0 <= k < c1 - c0 by runs:
-            first = (n * w.channels + c0 + k) * w.inner + piece.start
-            f.moments(at(x, first, runs * piece.size), runs, piece.size, shift + k, s1 + k, s2 + k)
+# --- sums -------------------------------------------------------------------------------------------------------------
 
 
-cdef void gradients_of_piece(
-    const Loops* f, Array dy, Array x, const Channels* w, Py_ssize_t c0, Py_ssize_t c1, Py_ssize_t p, bint exact,
-    const double* mean, double* s1, double* s2
-) noexcept nogil:
-    # s1 += sum(dy), s2 += sum(dy * (x - mean))
-    cdef Piece piece = piece_of(w, p)
-    cdef Py_ssize_t n, k, first, runs = runs_of(w, &piece, c1 - c0)
+cdef enum Sum:
+    MOMENTS
+    GRADIENTS
+    EXACT_GRADIENTS
+
+
+cdef struct Sums:
+    # What is summed of channels c0..c1-1: x - centre and its square, or dy and dy * (x - centre).
+    const Loops* f
+    const Channels* w
+    Py_ssize_t c0
+    Py_ssize_t c1
+    Sum kind
+    Array dy
+    Array x
+    const double* centre  # of channel c0, and of the next ones
+    double* partial  # the sums of each piece; NULL where a single task sums all
+
+
+cdef void sum_piece(const Sums* o, Py_ssize_t p, double* s1, double* s2) noexcept nogil:
+    # s1, s2 = the sums of piece p
+    cdef Piece piece = piece_of(o.w, p)
+    cdef Py_ssize_t n, k, first, size, channels = o.c1 - o.c0, runs = runs_of(o.w, &piece, channels)
+    memset(s1, 0, channels * sizeof(double))
+    memset(s2, 0, channels * sizeof(double))
     for n in range(piece.first, piece.last):
-        for k from 0 <= k < c1 - c0 by runs:
-            first = (n * w.channels + c0 + k) * w.inner + piece.start
-            if exact:
-                f.exact_gradients(
-                    at(dy, first, runs * piece.size), at(x, first, runs * piece.size), NULL, runs, piece.size, mean + k,
-                    s1 + k, s2 + k)
+        for k from 0 <= k < channels by runs:
+            first, size = (n * o.w.channels + o.c0 + k) * o.w.inner + piece.start, runs * piece.size
+            if o.kind == MOMENTS:
+                o.f.moments(at(o.x, first, size), runs, piece.size, o.centre + k, s1 + k, s2 + k)
+            elif o.kind == GRADIENTS:
+                o.f.gradients(
+                    at(o.dy, first, size), at(o.x, first, size), NULL, runs, piece.size, o.centre + k, s1 + k, s2 + k)
             else:
-                f.gradients(
-                    at(dy, first, runs * piece.size), at(x, first, runs * piece.size), NULL, runs, piece.size, mean + k,
-                    s1 + k, s2 + k)
+                o.f.exact_gradients(
+                    at(o.dy, first, size), at(o.x, first, size), NULL, runs, piece.size, o.centre + k, s1 + k, s2 + k)
+
+
+cdef void sum_task(void* what, Py_ssize_t p) noexcept nogil:
+    cdef const Sums* o = <const Sums*>what
+    cdef Py_ssize_t n = o.c1 - o.c0
+    sum_piece(o, p, o.partial + 2 * n * p, o.partial + 2 * n * p + n)
+
+
+cdef inline void add_sums(Py_ssize_t n, const double* of1, const double* of2, double* s1, double* s2) noexcept nogil:
+    cdef Py_ssize_t k
+    for k in range(n):
+        s1[k] += of1[k]
+        s2[k] += of2[k]
+
+
+cdef void sum_channels(const Sums* o, double* s1, double* s2, int num_threads) noexcept nogil:
+    # Each piece is summed by itself, also by a single task: the bits must not depend on who sums.
+    cdef double alone1[MAX_BLOCK]
+    cdef double alone2[MAX_BLOCK]
+    cdef Py_ssize_t n = o.c1 - o.c0, p
+    memset(s1, 0, n * sizeof(double))
+    memset(s2, 0, n * sizeof(double))
+    if o.partial == NULL:
+        for p in range(o.w.pieces):
+            sum_piece(o, p, alone1, alone2)
+            add_sums(n, alone1, alone2, s1, s2)
+    else:
+        run_tasks(sum_task, <void*>o, o.w.pieces, num_threads)
+        for p in range(o.w.pieces):
+            add_sums(n, o.partial + 2 * n * p, o.partial + 2 * n * p + n, s1, s2)
 
 
 # --- writing ----------------------------------------------------------------------------------------------------------
@@ -104,7 +142,12 @@ cdef enum Pass:
 
 
 cdef struct Write:
-    # A pass that writes z: what it reads (dy only where it has one) and the numbers of each channel of a block.
+    # A pass that writes z: what it reads (dy only where it has one) and the numbers of each of channels c0..c1-1.
+    const Loops* f
+    const Channels* w
+    Py_ssize_t c0
+    Py_ssize_t c1
+    int num_threads
     Pass kind
     Array dy
     Array x
@@ -132,38 +175,82 @@ cdef inline Slope slope_from(const Slope* by, Py_ssize_t k) noexcept nogil:
     return moved
 
 
-cdef void write_piece(
-    const Loops* f, const Write* write, const Channels* w, Py_ssize_t c0, Py_ssize_t c1, Piece piece
-) noexcept nogil:
+cdef void write_piece(const Write* o, Piece piece) noexcept nogil:
     # Upwards, even where the last values are the ones still in cache: prefetchers follow ascending addresses.
-    cdef Py_ssize_t n, k, first, size = piece.size, runs = runs_of(w, &piece, c1 - c0)
+    cdef Py_ssize_t n, k, first, size = piece.size, runs = runs_of(o.w, &piece, o.c1 - o.c0)
     cdef Affine to
     cdef Slope by
     for n in range(piece.first, piece.last):
-        for k from 0 <= k < c1 - c0 by runs:
-            first = (n * w.channels + c0 + k) * w.inner + piece.start
-            if write.kind == NORMALIZE:
-                to = affine_from(&write.to, k)
-                f.normalize(at(write.x, first, runs * size), runs, size, &to, at(write.z, first, runs * size))
-            elif write.kind == INPUT_GRADIENT:
-                by = slope_from(&write.by, k)
-                f.input_gradient(
-                    at(write.dy, first, runs * size), at(write.x, first, runs * size), runs, size, &by,
-                    at(write.z, first, runs * size))
-            elif write.kind == SCALE:
-                f.scale(at(write.dy, first, runs * size), runs, size, write.by.a + k, at(write.z, first, runs * size))
+        for k from 0 <= k < o.c1 - o.c0 by runs:
+            first = (n * o.w.channels + o.c0 + k) * o.w.inner + piece.start
+            if o.kind == NORMALIZE:
+                to = affine_from(&o.to, k)
+                o.f.normalize(at(o.x, first, runs * size), runs, size, &to, at(o.z, first, runs * size))
+            elif o.kind == INPUT_GRADIENT:
+                by = slope_from(&o.by, k)
+                o.f.input_gradient(
+                    at(o.dy, first, runs * size), at(o.x, first, runs * size), runs, size, &by,
+                    at(o.z, first, runs * size))
+            elif o.kind == SCALE:
+                o.f.scale(at(o.dy, first, runs * size), runs, size, o.by.a + k, at(o.z, first, runs * size))
             else:
-                to = affine_from(&write.to, k)
-                f.activation_gradient(
-                    at(write.dy, first, runs * size), at(write.x, first, runs * size), runs, size, &to,
-                    at(write.z, first, runs * size))
-    f.stream_end()
+                to = affine_from(&o.to, k)
+                o.f.activation_gradient(
+                    at(o.dy, first, runs * size), at(o.x, first, runs * size), runs, size, &to,
+                    at(o.z, first, runs * size))
+    o.f.stream_end()
 
 
-cdef inline Piece whole(const Channels* w) noexcept nogil:
-    cdef Piece piece
-    piece.first, piece.last, piece.start, piece.size = 0, w.outer, 0, w.inner
-    return piece
+cdef void write_task(void* what, Py_ssize_t p) noexcept nogil:
+    cdef const Write* o = <const Write*>what
+    write_piece(o, piece_of(o.w, mirrored(p, o.w.pieces, o.num_threads)))
+
+
+cdef void write_channels(const Write* o, bint in_pieces) noexcept nogil:
+    cdef Piece whole
+    if in_pieces:
+        run_tasks(write_task, <void*>o, o.w.pieces, o.num_threads)
+    else:
+        whole.first, whole.last, whole.start, whole.size = 0, o.w.outer, 0, o.w.inner
+        write_piece(o, whole)
+
+
+# --- blocks of channels -----------------------------------------------------------------------------------------------
+
+
+cdef struct ChannelsWalk  # which a pass takes, and has
+
+ctypedef void (*ChannelsPass)(const ChannelsWalk* walk, Py_ssize_t b, double* partial, int num_threads) noexcept nogil
+
+
+cdef struct ChannelsWalk:
+    # A pass over block b: all of it where `partial` is NULL, else piece by piece with all threads.
+    const Loops* f
+    const Forward* forward
+    const Backward* backward
+    const Channels* w
+    ChannelsPass pass_of_block
+
+
+cdef void block_task(void* what, Py_ssize_t b) noexcept nogil:
+    cdef const ChannelsWalk* walk = <const ChannelsWalk*>what
+    walk.pass_of_block(walk, b, NULL, 1)
+
+
+cdef void walk_channels(ChannelsWalk* walk, const Channels* w, Py_ssize_t itemsize, int num_threads) noexcept nogil:
+    cdef Channels together
+    cdef Py_ssize_t b
+    cdef double* partial
+    walk.w = w
+    if num_threads == 1 or w.blocks >= 2 * num_threads or w.pieces == 1:
+        run_tasks(block_task, walk, w.blocks, num_threads)
+        return
+    together = merged(w, itemsize)
+    walk.w = &together
+    partial = <double*>malloc(w.pieces * 2 * together.block * sizeof(double))
+    for b in range(together.blocks):
+        walk.pass_of_block(walk, b, partial, num_threads)
+    free(partial)
 
 
 # --- forward ----------------------------------------------------------------------------------------------------------
@@ -207,89 +294,32 @@ cdef Affine affine_of_channels(
     return to
 
 
-cdef void forward_block(const Loops* f, const Forward* o, const Channels* w, Py_ssize_t b) noexcept nogil:
+cdef void forward_channels(const ChannelsWalk* walk, Py_ssize_t b, double* partial, int num_threads) noexcept nogil:
+    cdef const Forward* o = walk.forward
+    cdef const Channels* w = walk.w
     cdef Numbers numbers
     cdef double shift[MAX_BLOCK]
     cdef double s1[MAX_BLOCK]
     cdef double s2[MAX_BLOCK]
-    cdef Py_ssize_t c0 = b * w.block, c1 = min(c0 + w.block, w.channels), p
+    cdef Py_ssize_t c0 = b * w.block, c1 = min(c0 + w.block, w.channels)
+    cdef Sums sums
     cdef Write write
     if o.training:
-        shifts_of(f, o.x, w, c0, c1, shift)
+        sums.f, sums.w, sums.c0, sums.c1, sums.partial = walk.f, w, c0, c1, partial
+        sums.kind, sums.x, sums.centre = MOMENTS, o.x, shift
+        shifts_of(walk.f, o.x, w, c0, c1, shift)
         while True:
-            memset(s1, 0, sizeof(s1))
-            memset(s2, 0, sizeof(s2))
-            for p in range(w.pieces):
-                moments_of_piece(f, o.x, w, c0, c1, p, shift, s1, s2)
+            sum_channels(&sums, s1, s2, num_threads)
             finish_moments(shift, s1, s2, c1 - c0, w.count, &o.mean[c0], &o.var[c0])
-            if not shift_again(f, o, w, c0, c1, shift):
+            if not shift_again(walk.f, o, w, c0, c1, shift):
                 break
     if o.y.data == NULL:
         return
     finish_rstd(&o.var[c0], c1 - c0, o.eps, &o.rstd[c0])
+    write.f, write.w, write.c0, write.c1, write.num_threads = walk.f, w, c0, c1, num_threads
     write.to = affine_of_channels(o.mean, o.rstd, o.weight, o.bias, c0, c1, o.activation, o.stream, &numbers)
     write.kind, write.x, write.z = NORMALIZE, o.x, o.y
-    write_piece(f, &write, w, c0, c1, whole(w))
-
-
-cdef inline void add_pieces(
-    const double* partial, Py_ssize_t pieces, Py_ssize_t n, double* s1, double* s2
-) noexcept nogil:
-    # In their order; each has n sums s1, then n sums s2.
-    cdef Py_ssize_t p, k
-    for k in range(n):
-        s1[k] = 0.0
-        s2[k] = 0.0
-        for p in range(pieces):
-            s1[k] += partial[2 * n * p + k]
-            s2[k] += partial[2 * n * p + n + k]
-
-
-cdef void forward_pieces(
-    const Loops* f, const Forward* o, const Channels* w, Py_ssize_t b, double* partial, int num_threads
-) noexcept nogil:
-    # One block with all threads: few channels, each large.
-    cdef Numbers numbers
-    cdef double shift[MAX_BLOCK]
-    cdef double s1[MAX_BLOCK]
-    cdef double s2[MAX_BLOCK]
-    cdef Py_ssize_t c0 = b * w.block, c1 = min(c0 + w.block, w.channels), n = c1 - c0, p
-    cdef Write write
-    if o.training:
-        shifts_of(f, o.x, w, c0, c1, shift)
-        while True:
-            memset(partial, 0, w.pieces * 2 * n * sizeof(double))
-            for p in prange(w.pieces, num_threads=num_threads, schedule="dynamic"):
-                moments_of_piece(f, o.x, w, c0, c1, p, shift, partial + 2 * n * p, partial + 2 * n * p + n)
-            add_pieces(partial, w.pieces, n, s1, s2)
-            finish_moments(shift, s1, s2, n, w.count, &o.mean[c0], &o.var[c0])
-            if not shift_again(f, o, w, c0, c1, shift):
-                break
-    if o.y.data == NULL:
-        return
-    finish_rstd(&o.var[c0], n, o.eps, &o.rstd[c0])
-    write.to = affine_of_channels(o.mean, o.rstd, o.weight, o.bias, c0, c1, o.activation, o.stream, &numbers)
-    write.kind, write.x, write.z = NORMALIZE, o.x, o.y
-    for p in prange(w.pieces, num_threads=num_threads, schedule="dynamic"):
-        write_piece(f, &write, w, c0, c1, piece_of(w, w.pieces - 1 - p))
-
-
-cdef void channels_forward_runs(const Loops* f, const Forward* o, const Channels* w, int num_threads) noexcept nogil:
-    cdef Channels together
-    cdef Py_ssize_t b
-    cdef double* partial
-    if num_threads == 1:
-        for b in range(w.blocks):
-            forward_block(f, o, w, b)
-    elif w.blocks >= 2 * num_threads or w.pieces == 1:
-        for b in prange(w.blocks, num_threads=num_threads, schedule="dynamic"):
-            forward_block(f, o, w, b)
-    else:
-        together = merged(w, o.x.itemsize)
-        partial = <double*>malloc(w.pieces * 2 * together.block * sizeof(double))
-        for b in range(together.blocks):
-            forward_pieces(f, o, &together, b, partial, num_threads)
-        free(partial)
+    write_channels(&write, partial != NULL)
 
 
 # --- backward ---------------------------------------------------------------------------------------------------------
@@ -340,87 +370,33 @@ cdef Slope slope_of_channels(
     return by
 
 
-cdef void backward_block(const Loops* f, const Backward* o, const Channels* w, Py_ssize_t b) noexcept nogil:
+cdef void backward_channels(const ChannelsWalk* walk, Py_ssize_t b, double* partial, int num_threads) noexcept nogil:
+    cdef const Backward* o = walk.backward
+    cdef const Channels* w = walk.w
     cdef Numbers numbers
     cdef double s1[MAX_BLOCK]
     cdef double s2[MAX_BLOCK]
     cdef double exact1[MAX_BLOCK]
     cdef double exact2[MAX_BLOCK]
-    cdef Py_ssize_t c0 = b * w.block, c1 = min(c0 + w.block, w.channels), p
+    cdef Py_ssize_t c0 = b * w.block, c1 = min(c0 + w.block, w.channels)
+    cdef bint wide = walk.f.itemsize == 8
+    cdef Sums sums
     cdef Write write
+    write.f, write.w, write.c0, write.c1, write.num_threads = walk.f, w, c0, c1, num_threads
     write.dy, write.x, write.z = o.dy, o.x, o.dx
     if o.activation:
         write.to = affine_of_channels(o.mean, o.rstd, o.weight, o.bias, c0, c1, o.activation, False, &numbers)
         write.kind = ACTIVATION_GRADIENT
-        write_piece(f, &write, w, c0, c1, whole(w))
+        write_channels(&write, partial != NULL)
         write.dy = o.dx
-    memset(s1, 0, sizeof(s1))
-    memset(s2, 0, sizeof(s2))
-    for p in range(w.pieces):
-        gradients_of_piece(f, write.dy, o.x, w, c0, c1, p, f.itemsize == 8, o.mean + c0, s1, s2)
-    if f.itemsize < 8 and not all_tame_and_sound(o, c0, c1, s1, s2):
-        memset(exact1, 0, sizeof(s1))
-        memset(exact2, 0, sizeof(s2))
-        for p in range(w.pieces):
-            gradients_of_piece(f, write.dy, o.x, w, c0, c1, p, True, o.mean + c0, exact1, exact2)
+    sums.f, sums.w, sums.c0, sums.c1, sums.partial = walk.f, w, c0, c1, partial
+    sums.dy, sums.x, sums.centre = write.dy, o.x, o.mean + c0
+    sums.kind = EXACT_GRADIENTS if wide else GRADIENTS
+    sum_channels(&sums, s1, s2, num_threads)
+    if not wide and not all_tame_and_sound(o, c0, c1, s1, s2):
+        sums.kind = EXACT_GRADIENTS
+        sum_channels(&sums, exact1, exact2, num_threads)
         replace_unsound(o, c0, c1, exact1, exact2, s1, s2)
     write.by = slope_of_channels(o, w, c0, c1, s1, s2, &numbers)
     write.kind = INPUT_GRADIENT if o.training else SCALE
-    write_piece(f, &write, w, c0, c1, whole(w))
-
-
-cdef void gradients_of_pieces(
-    const Loops* f, Array dy, Array x, const Channels* w, Py_ssize_t c0, Py_ssize_t c1, bint exact, const double* mean,
-    double* partial, double* s1, double* s2, int num_threads
-) noexcept nogil:
-    cdef Py_ssize_t p, n = c1 - c0
-    memset(partial, 0, w.pieces * 2 * n * sizeof(double))
-    for p in prange(w.pieces, num_threads=num_threads, schedule="dynamic"):
-        gradients_of_piece(
-            f, dy, x, w, c0, c1, p, exact, mean, partial + 2 * n * p, partial + 2 * n * p + n)
-    add_pieces(partial, w.pieces, n, s1, s2)
-
-
-cdef void backward_pieces(
-    const Loops* f, const Backward* o, const Channels* w, Py_ssize_t b, double* partial, int num_threads
-) noexcept nogil:
-    cdef Numbers numbers
-    cdef double s1[MAX_BLOCK]
-    cdef double s2[MAX_BLOCK]
-    cdef double exact1[MAX_BLOCK]
-    cdef double exact2[MAX_BLOCK]
-    cdef Py_ssize_t c0 = b * w.block, c1 = min(c0 + w.block, w.channels), p
-    cdef Write write
-    write.dy, write.x, write.z = o.dy, o.x, o.dx
-    if o.activation:
-        write.to = affine_of_channels(o.mean, o.rstd, o.weight, o.bias, c0, c1, o.activation, False, &numbers)
-        write.kind = ACTIVATION_GRADIENT
-        for p in prange(w.pieces, num_threads=num_threads, schedule="dynamic"):
-            write_piece(f, &write, w, c0, c1, piece_of(w, p))
-        write.dy = o.dx
-    gradients_of_pieces(f, write.dy, o.x, w, c0, c1, f.itemsize == 8, o.mean + c0, partial, s1, s2, num_threads)
-    if f.itemsize < 8 and not all_tame_and_sound(o, c0, c1, s1, s2):
-        gradients_of_pieces(f, write.dy, o.x, w, c0, c1, True, o.mean + c0, partial, exact1, exact2, num_threads)
-        replace_unsound(o, c0, c1, exact1, exact2, s1, s2)
-    write.by = slope_of_channels(o, w, c0, c1, s1, s2, &numbers)
-    write.kind = INPUT_GRADIENT if o.training else SCALE
-    for p in prange(w.pieces, num_threads=num_threads, schedule="dynamic"):
-        write_piece(f, &write, w, c0, c1, piece_of(w, w.pieces - 1 - p))
-
-
-cdef void channels_backward_runs(const Loops* f, const Backward* o, const Channels* w, int num_threads) noexcept nogil:
-    cdef Channels together
-    cdef Py_ssize_t b
-    cdef double* partial
-    if num_threads == 1:
-        for b in range(w.blocks):
-            backward_block(f, o, w, b)
-    elif w.blocks >= 2 * num_threads or w.pieces == 1:
-        for b in prange(w.blocks, num_threads=num_threads, schedule="dynamic"):
-            backward_block(f, o, w, b)
-    else:
-        together = merged(w, o.x.itemsize)
-        partial = <double*>malloc(w.pieces * 2 * together.block * sizeof(double))
-        for b in range(together.blocks):
-            backward_pieces(f, o, &together, b, partial, num_threads)
-        free(partial)
+    write_channels(&write, partial != NULL)

@@ -1,8 +1,7 @@
 # The channels walk where neighbours in memory are neighbouring channels: (M, C), also channels-last.
 #
-# A narrow array is folded: `fold` rows are taken as one long row, so that vectors are full and have no tails. Sums of
-# the
-# columns that belong to a channel are added in order at the end of a piece.
+# A narrow array is folded: `fold` rows are taken as one long row, so that vectors are full and have no tails. Sums
+# of the columns that belong to a channel are added in order at the end of a piece.
 
 
 cdef struct Columns:
@@ -51,45 +50,46 @@ cdef inline Strip strip_of(const Columns* w, Py_ssize_t p) noexcept nogil:
     return strip
 
 
-cdef enum Sum:
-    MOMENTS
-    GRADIENTS
-    EXACT_GRADIENTS
-
-
 cdef struct ColumnSum:
     # What is summed: of x - centre and its square, or of dy and dy * (x - centre). The centres are tiled to the width.
+    const Loops* f
+    const Columns* w
     Sum kind
     Array dy
     Array x
     const double* centre
     const float* centre32
+    double* partial  # of each piece: s1 and s2, one a channel, then scratch
+
+
+cdef inline Py_ssize_t partial_size(const Columns* w) noexcept nogil:
+    return 2 * (w.channels + w.width)
 
 
 cdef inline void sum_rows(
-    const Loops* f, const ColumnSum* o, Py_ssize_t first, Py_ssize_t rows, Py_ssize_t width, double* s1, double* s2
+    const ColumnSum* o, Py_ssize_t first, Py_ssize_t rows, Py_ssize_t width, double* s1, double* s2
 ) noexcept nogil:
     cdef Py_ssize_t n = rows * width
     if o.kind == MOMENTS:
-        f.column_moments(at(o.x, first, n), rows, width, width, o.centre, s1, s2)
+        o.f.column_moments(at(o.x, first, n), rows, width, width, o.centre, s1, s2)
     elif o.kind == GRADIENTS:
-        f.column_gradients(at(o.dy, first, n), at(o.x, first, n), rows, width, width, o.centre32, s1, s2)
+        o.f.column_gradients(at(o.dy, first, n), at(o.x, first, n), rows, width, width, o.centre32, s1, s2)
     else:
-        f.exact_column_gradients(at(o.dy, first, n), at(o.x, first, n), rows, width, width, o.centre, s1, s2)
+        o.f.exact_column_gradients(at(o.dy, first, n), at(o.x, first, n), rows, width, width, o.centre, s1, s2)
 
 
-cdef void strip_sums(
-    const Loops* f, const ColumnSum* o, const Columns* w, Py_ssize_t p, double* s1, double* s2, double* folded
-) noexcept nogil:
-    # s1, s2 = the sums of piece p, one a channel. s2 lies behind s1, `folded` is scratch, 2 * width.
+cdef void sum_strip(void* what, Py_ssize_t p) noexcept nogil:
+    cdef const ColumnSum* o = <const ColumnSum*>what
+    cdef const Columns* w = o.w
+    cdef double* s1 = o.partial + p * partial_size(w)
+    cdef double* s2 = s1 + w.channels
+    cdef double* folded = s1 if w.fold == 1 else s2 + w.channels
     cdef Strip strip = strip_of(w, p)
     cdef Py_ssize_t r = 0, rows, k, c
-    if w.fold == 1:
-        folded = s1  # s2 follows s1
     memset(folded, 0, 2 * w.width * sizeof(double))
     while r < strip.rows:
         rows = min(w.step, strip.rows - r)
-        sum_rows(f, o, strip.first + r * w.width, rows, w.width, folded, folded + w.width)
+        sum_rows(o, strip.first + r * w.width, rows, w.width, folded, folded + w.width)
         r += rows
     if w.fold > 1:
         for c in range(w.channels):
@@ -100,29 +100,21 @@ cdef void strip_sums(
             s1[c] += folded[k * w.channels + c]
             s2[c] += folded[w.width + k * w.channels + c]
     if strip.rest:
-        sum_rows(f, o, strip.first + strip.rows * w.width, strip.rest, w.channels, s1, s2)
+        sum_rows(o, strip.first + strip.rows * w.width, strip.rest, w.channels, s1, s2)
 
 
-cdef void column_sums(
-    const Loops* f, const ColumnSum* o, const Columns* w, double* s1, double* s2, double* partial, int num_threads
-) noexcept nogil:
-    # s1, s2 = the sums over all pieces, added in their order. `partial` has 2 * (channels + width) for each piece.
-    cdef Py_ssize_t p, c, each = 2 * (w.channels + w.width)
-    if num_threads == 1 or w.pieces == 1:
-        for p in range(w.pieces):
-            strip_sums(f, o, w, p, partial + p * each, partial + p * each + w.channels,
-                       partial + p * each + 2 * w.channels)
-    else:
-        for p in prange(w.pieces, num_threads=num_threads, schedule="dynamic"):
-            strip_sums(f, o, w, p, partial + p * each, partial + p * each + w.channels,
-                       partial + p * each + 2 * w.channels)
-    for c in range(w.channels):
-        s1[c] = partial[c]
-        s2[c] = partial[w.channels + c]
-    for p in range(1, w.pieces):
-        for c in range(w.channels):
-            s1[c] += partial[p * each + c]
-            s2[c] += partial[p * each + w.channels + c]
+cdef void column_sums(const ColumnSum* o, double* s1, double* s2, int num_threads) noexcept nogil:
+    # s1, s2 = the sums over all pieces, added in their order.
+    cdef Py_ssize_t p, c, n = o.w.channels
+    cdef const double* sums
+    run_tasks(sum_strip, <void*>o, o.w.pieces, num_threads)
+    memcpy(s1, o.partial, n * sizeof(double))
+    memcpy(s2, o.partial + n, n * sizeof(double))
+    for p in range(1, o.w.pieces):
+        sums = o.partial + p * partial_size(o.w)
+        for c in range(n):
+            s1[c] += sums[c]
+            s2[c] += sums[n + c]
 
 
 cdef inline void tile(double* values, Py_ssize_t channels, Py_ssize_t width) noexcept nogil:
@@ -148,6 +140,9 @@ cdef inline void narrowed(const double* values, Py_ssize_t width, float* to) noe
 
 
 cdef struct ColumnWrite:
+    const Loops* f
+    const Columns* w
+    int num_threads
     Pass kind
     Array dy
     Array x
@@ -157,37 +152,31 @@ cdef struct ColumnWrite:
 
 
 cdef inline void write_rows(
-    const Loops* f, const ColumnWrite* o, Py_ssize_t first, Py_ssize_t rows, Py_ssize_t width
+    const ColumnWrite* o, Py_ssize_t first, Py_ssize_t rows, Py_ssize_t width
 ) noexcept nogil:
     cdef Py_ssize_t n = rows * width
     if rows == 0:
         return
     if o.kind == NORMALIZE:
-        f.column_normalize(at(o.x, first, n), rows, width, &o.to, at(o.z, first, n))
+        o.f.column_normalize(at(o.x, first, n), rows, width, &o.to, at(o.z, first, n))
     elif o.kind == INPUT_GRADIENT:
-        f.column_input_gradient(at(o.dy, first, n), at(o.x, first, n), rows, width, &o.by, at(o.z, first, n))
+        o.f.column_input_gradient(at(o.dy, first, n), at(o.x, first, n), rows, width, &o.by, at(o.z, first, n))
     elif o.kind == SCALE:
-        f.column_scale(at(o.dy, first, n), rows, width, o.by.a, at(o.z, first, n))
+        o.f.column_scale(at(o.dy, first, n), rows, width, o.by.a, at(o.z, first, n))
     else:
-        f.column_activation_gradient(at(o.dy, first, n), at(o.x, first, n), rows, width, &o.to, at(o.z, first, n))
+        o.f.column_activation_gradient(at(o.dy, first, n), at(o.x, first, n), rows, width, &o.to, at(o.z, first, n))
 
 
-cdef void write_strip(const Loops* f, const ColumnWrite* o, const Columns* w, Py_ssize_t p) noexcept nogil:
-    cdef Strip strip = strip_of(w, p)
-    write_rows(f, o, strip.first, strip.rows, w.width)
-    write_rows(f, o, strip.first + strip.rows * w.width, strip.rest, w.channels)
-    f.stream_end()
+cdef void write_strip(void* what, Py_ssize_t p) noexcept nogil:
+    cdef const ColumnWrite* o = <const ColumnWrite*>what
+    cdef Strip strip = strip_of(o.w, mirrored(p, o.w.pieces, o.num_threads))
+    write_rows(o, strip.first, strip.rows, o.w.width)
+    write_rows(o, strip.first + strip.rows * o.w.width, strip.rest, o.w.channels)
+    o.f.stream_end()
 
 
-cdef void write_columns(const Loops* f, const ColumnWrite* o, const Columns* w, int num_threads) noexcept nogil:
-    # Last pieces first: they are the ones still in cache.
-    cdef Py_ssize_t p
-    if num_threads == 1 or w.pieces == 1:
-        for p in range(w.pieces - 1, -1, -1):
-            write_strip(f, o, w, p)
-    else:
-        for p in prange(w.pieces, num_threads=num_threads, schedule="dynamic"):
-            write_strip(f, o, w, w.pieces - 1 - p)
+cdef inline void write_columns(const ColumnWrite* o) noexcept nogil:
+    run_tasks(write_strip, <void*>o, o.w.pieces, o.num_threads)
 
 
 cdef struct Scratch:
@@ -210,7 +199,7 @@ cdef struct Scratch:
 cdef inline Scratch scratch_of(const Columns* w, double* on_stack) noexcept nogil:
     # In on_stack where it fits, so that a small call allocates nothing.
     cdef Scratch s
-    cdef Py_ssize_t n = w.width, need = 9 * n + w.pieces * 2 * (w.channels + w.width)
+    cdef Py_ssize_t n = w.width, need = 9 * n + w.pieces * partial_size(w)
     s.memory = on_stack if need <= SCRATCH else <double*>malloc(need * sizeof(double))
     s.centre, s.a, s.b, s.c = s.memory, s.memory + n, s.memory + 2 * n, s.memory + 3 * n
     s.s1, s.s2 = s.memory + 4 * n, s.memory + 5 * n
@@ -253,12 +242,13 @@ cdef void column_moments_of(
     cdef ColumnSum sums
     cdef Py_ssize_t c
     cdef bint again = f.itemsize < 8, any_
+    sums.f, sums.w, sums.partial = f, w, s.partial
     sums.kind, sums.x, sums.centre = MOMENTS, o.x, s.centre
     for c in range(w.channels):
         s.centre[c] = first_shift(f, o.x, c, w.outer, w.channels, w.outer * w.channels)
     while True:
         tile(s.centre, w.channels, w.width)
-        column_sums(f, &sums, w, s.s1, s.s2, s.partial, num_threads)
+        column_sums(&sums, s.s1, s.s2, num_threads)
         finish_moments(s.centre, s.s1, s.s2, w.channels, w.count, o.mean, o.var)
         any_ = False
         for c in range(w.channels):
@@ -279,8 +269,9 @@ cdef void channels_forward_columns(const Loops* f, const Forward* o, const Colum
     if o.y.data != NULL:
         finish_rstd(o.var, w.channels, o.eps, o.rstd)
         column_affine(o.mean, o.rstd, o.weight, o.bias, w, &s, o.activation, o.stream, is_near(o.x), &write.to)
+        write.f, write.w, write.num_threads = f, w, num_threads
         write.kind, write.x, write.z = NORMALIZE, o.x, o.y
-        write_columns(f, &write, w, num_threads)
+        write_columns(&write)
     if s.memory != on_stack:
         free(s.memory)
 
@@ -292,10 +283,11 @@ cdef void column_gradients_of(
     cdef ColumnSum sums
     cdef Py_ssize_t c
     cdef bint sound = True
+    sums.f, sums.w, sums.partial = f, w, s.partial
     sums.dy, sums.x, sums.centre, sums.centre32 = dy, o.x, s.centre, s.centre32
     if f.itemsize < 8:
         sums.kind = GRADIENTS
-        column_sums(f, &sums, w, s.s1, s.s2, s.partial, num_threads)
+        column_sums(&sums, s.s1, s.s2, num_threads)
         for c in range(w.channels):
             o.dbias[c] = s.s1[c]
             o.dweight[c] = s.s2[c] - s.s1[c] * (o.mean[c] - <double>s.centre32[c])
@@ -303,7 +295,7 @@ cdef void column_gradients_of(
         if sound:
             return
     sums.kind = EXACT_GRADIENTS
-    column_sums(f, &sums, w, s.s1, s.s2, s.partial, num_threads)
+    column_sums(&sums, s.s1, s.s2, num_threads)
     for c in range(w.channels):
         if f.itemsize == 8 or not (is_tame(o.mean[c], o.rstd[c]) and is_sound(o.dbias[c], o.dweight[c])):
             o.dbias[c] = s.s1[c]
@@ -318,11 +310,12 @@ cdef void channels_backward_columns(
     cdef ColumnWrite write
     cdef Py_ssize_t c
     cdef double scale
+    write.f, write.w, write.num_threads = f, w, num_threads
     write.dy, write.x, write.z = o.dy, o.x, o.dx
     if o.activation:
         column_affine(o.mean, o.rstd, o.weight, o.bias, w, &s, o.activation, False, is_near(o.x), &write.to)
         write.kind = ACTIVATION_GRADIENT
-        write_columns(f, &write, w, num_threads)
+        write_columns(&write)
         write.dy = o.dx
     for c in range(w.channels):
         s.centre[c] = o.mean[c]
@@ -350,7 +343,7 @@ cdef void channels_backward_columns(
     write.by.a32, write.by.b32, write.by.c32 = s.a32, s.b32, s.c32
     write.by.stream, write.by.near = o.stream, is_near(o.x)
     write.kind = INPUT_GRADIENT if o.training else SCALE
-    write_columns(f, &write, w, num_threads)
+    write_columns(&write)
     if s.memory != on_stack:
         free(s.memory)
 
@@ -361,11 +354,13 @@ cdef void channels_backward_columns(
 cdef void channels_forward_walk(
     const Loops* f, const Forward* o, Py_ssize_t outer, Py_ssize_t channels, Py_ssize_t inner, int num_threads
 ) noexcept nogil:
+    cdef ChannelsWalk walk
     cdef Channels runs
     cdef Columns columns
     if inner > 1 or channels == 1:
         runs = cut_channels(outer, channels, inner, f.itemsize)
-        channels_forward_runs(f, o, &runs, num_threads)
+        walk.f, walk.forward, walk.pass_of_block = f, o, forward_channels
+        walk_channels(&walk, &runs, f.itemsize, num_threads)
     else:
         columns = cut_columns(outer, channels, f.itemsize)
         channels_forward_columns(f, o, &columns, num_threads)
@@ -374,11 +369,13 @@ cdef void channels_forward_walk(
 cdef void channels_backward_walk(
     const Loops* f, const Backward* o, Py_ssize_t outer, Py_ssize_t channels, Py_ssize_t inner, int num_threads
 ) noexcept nogil:
+    cdef ChannelsWalk walk
     cdef Channels runs
     cdef Columns columns
     if inner > 1 or channels == 1:
         runs = cut_channels(outer, channels, inner, f.itemsize)
-        channels_backward_runs(f, o, &runs, num_threads)
+        walk.f, walk.backward, walk.pass_of_block = f, o, backward_channels
+        walk_channels(&walk, &runs, f.itemsize, num_threads)
     else:
         columns = cut_columns(outer, channels, f.itemsize)
         channels_backward_columns(f, o, &columns, num_threads)

@@ -184,7 +184,23 @@ cdef void write_segments(
         t0 += n
 
 
-cdef void forward_task(const Loops* f, const RowForward* o, const Rows* w, Py_ssize_t t) noexcept nogil:
+cdef struct RowsForward:
+    # What the tasks of a pass share; from r on, what those of a single large row do.
+    const Loops* f
+    const RowForward* o
+    const Rows* w
+    Py_ssize_t r
+    Py_ssize_t pieces
+    double shift
+    double* partial  # s1 and s2 of each piece
+    int num_threads
+
+
+cdef void forward_task(void* what, Py_ssize_t t) noexcept nogil:
+    cdef const RowsForward* walk = <const RowsForward*>what
+    cdef const Loops* f = walk.f
+    cdef const RowForward* o = walk.o
+    cdef const Rows* w = walk.w
     cdef double shift[MAX_BLOCK]
     cdef double s1[MAX_BLOCK]
     cdef double s2[MAX_BLOCK]
@@ -204,53 +220,55 @@ cdef void forward_task(const Loops* f, const RowForward* o, const Rows* w, Py_ss
     f.stream_end()
 
 
-cdef void forward_large_row(
-    const Loops* f, const RowForward* o, const Rows* w, Py_ssize_t r, int num_threads
-) noexcept nogil:
-    # One row with all threads.
-    cdef Py_ssize_t p, pieces = (w.size + PIECE - 1) // PIECE, each = (w.segments + pieces - 1) // pieces, k0, k1
-    cdef double shift, s1, s2
-    cdef double* partial = <double*>malloc(2 * pieces * sizeof(double))
-    first_shifts(f, o, w, r, 1, &shift)
-    while True:
-        for p in prange(pieces, num_threads=num_threads, schedule="dynamic"):
-            moments_of_piece_of_row(f, o, w, r, p, shift, &partial[2 * p])
-        s1 = s2 = 0.0
-        for p in range(pieces):
-            s1 += partial[2 * p]
-            s2 += partial[2 * p + 1]
-        if finish_rows(f, o, w, r, 1, &shift, &s1, &s2):
-            break
-    free(partial)
-    for p in prange(pieces, num_threads=num_threads, schedule="dynamic"):
-        k0 = min(p * each, w.segments)
-        k1 = min((p + 1) * each, w.segments)
-        if w.inner == 1:
-            write_values(f, o, w, r, 1, k0, k1)
-        else:
-            write_segments(f, o, w, r * w.segments + k0, r * w.segments + k1)
-        f.stream_end()
-
-
-cdef void moments_of_piece_of_row(
-    const Loops* f, const RowForward* o, const Rows* w, Py_ssize_t r, Py_ssize_t p, double shift, double* sums
-) noexcept nogil:
-    cdef Py_ssize_t first = p * PIECE, n = min(<Py_ssize_t>PIECE, w.size - first)
+cdef void moments_of_piece_of_row(void* what, Py_ssize_t p) noexcept nogil:
+    cdef const RowsForward* walk = <const RowsForward*>what
+    cdef Py_ssize_t first = p * PIECE, n = min(<Py_ssize_t>PIECE, walk.w.size - first)
+    cdef double* sums = walk.partial + 2 * p
     sums[0] = sums[1] = 0.0
-    f.moments(at(o.x, r * w.size + first, n), 1, n, &shift, &sums[0], &sums[1])
+    walk.f.moments(at(walk.o.x, walk.r * walk.w.size + first, n), 1, n, &walk.shift, &sums[0], &sums[1])
+
+
+cdef void write_piece_of_row(void* what, Py_ssize_t p) noexcept nogil:
+    cdef const RowsForward* walk = <const RowsForward*>what
+    cdef const Rows* w = walk.w
+    cdef Py_ssize_t each = (w.segments + walk.pieces - 1) // walk.pieces, k0, k1
+    p = mirrored(p, walk.pieces, walk.num_threads)
+    k0, k1 = min(p * each, w.segments), min((p + 1) * each, w.segments)
+    if w.inner == 1:
+        write_values(walk.f, walk.o, w, walk.r, 1, k0, k1)
+    else:
+        write_segments(walk.f, walk.o, w, walk.r * w.segments + k0, walk.r * w.segments + k1)
+    walk.f.stream_end()
+
+
+cdef void forward_large_row(RowsForward* walk, Py_ssize_t r) noexcept nogil:
+    # One row with all threads.
+    cdef Py_ssize_t p
+    cdef double s1, s2
+    walk.r, walk.pieces = r, (walk.w.size + PIECE - 1) // PIECE
+    walk.partial = <double*>malloc(2 * walk.pieces * sizeof(double))
+    first_shifts(walk.f, walk.o, walk.w, r, 1, &walk.shift)
+    while True:
+        run_tasks(moments_of_piece_of_row, walk, walk.pieces, walk.num_threads)
+        s1 = s2 = 0.0
+        for p in range(walk.pieces):
+            s1 += walk.partial[2 * p]
+            s2 += walk.partial[2 * p + 1]
+        if finish_rows(walk.f, walk.o, walk.w, r, 1, &walk.shift, &s1, &s2):
+            break
+    free(walk.partial)
+    run_tasks(write_piece_of_row, walk, walk.pieces, walk.num_threads)
 
 
 cdef void forward_rows(const Loops* f, const RowForward* o, const Rows* w, int num_threads) noexcept nogil:
-    cdef Py_ssize_t r, t
-    if num_threads == 1:
-        for t in range(w.tasks):
-            forward_task(f, o, w, t)
-    elif w.tasks >= 2 * num_threads or w.size < 2 * PIECE:
-        for t in prange(w.tasks, num_threads=num_threads, schedule="dynamic"):
-            forward_task(f, o, w, t)
+    cdef RowsForward walk
+    cdef Py_ssize_t r
+    walk.f, walk.o, walk.w, walk.num_threads = f, o, w, num_threads
+    if num_threads == 1 or w.tasks >= 2 * num_threads or w.size < 2 * PIECE:
+        run_tasks(forward_task, &walk, w.tasks, num_threads)
     else:
         for r in range(w.rows):
-            forward_large_row(f, o, w, r, num_threads)
+            forward_large_row(&walk, r)
 
 
 # --- the walk ---------------------------------------------------------------------------------------------------------

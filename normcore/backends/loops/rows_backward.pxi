@@ -130,13 +130,23 @@ cdef void add_parameter_gradients(
                 dweight + parameter, dbias + parameter)
 
 
-cdef void backward_strip(
-    const Loops* f, const RowBackward* o, const Rows* w, Py_ssize_t t, double* dweight, double* dbias
-) noexcept nogil:
-    # rows of strip t; dweight and dbias are this strip's own, one after the other
+cdef struct Strips:
+    const Loops* f
+    const RowBackward* o
+    const Rows* w
+    double* partial  # of each strip: its own dweight, then its dbias
+
+
+cdef void backward_strip(void* what, Py_ssize_t t) noexcept nogil:
+    cdef const Strips* walk = <const Strips*>what
+    cdef const Loops* f = walk.f
+    cdef const RowBackward* o = walk.o
+    cdef const Rows* w = walk.w
     cdef double s1[MAX_BLOCK]
     cdef double s2[MAX_BLOCK]
     cdef Py_ssize_t r = t * w.strip, last = min(r + w.strip, w.rows), n
+    cdef double* dweight = walk.partial + t * 2 * w.parameters
+    cdef double* dbias = dweight + w.parameters
     cdef bint tame
     memset(dweight, 0, 2 * w.parameters * sizeof(double))
     while r < last:
@@ -151,16 +161,13 @@ cdef void backward_strip(
 
 
 cdef void backward_values(const Loops* f, const RowBackward* o, const Rows* w, int num_threads) noexcept nogil:
+    cdef Strips walk
     cdef Py_ssize_t t, p, n = w.parameters
     cdef double* partial = <double*>malloc(w.strips * 2 * n * sizeof(double))
     memset(o.dweight, 0, n * sizeof(double))
     memset(o.dbias, 0, n * sizeof(double))
-    if num_threads == 1 or w.strips == 1:
-        for t in range(w.strips):
-            backward_strip(f, o, w, t, partial + t * 2 * n, partial + t * 2 * n + n)
-    else:
-        for t in prange(w.strips, num_threads=num_threads, schedule="dynamic"):
-            backward_strip(f, o, w, t, partial + t * 2 * n, partial + t * 2 * n + n)
+    walk.f, walk.o, walk.w, walk.partial = f, o, w, partial
+    run_tasks(backward_strip, &walk, w.strips, num_threads)
     for t in range(w.strips):
         for p in range(n):
             o.dweight[p] += partial[t * 2 * n + p]
@@ -233,58 +240,75 @@ cdef void input_gradient_of_segments(
         t0 += n
 
 
-cdef struct SegmentSums:
-    # of all segments, and of all rows
-    double* s1
+cdef struct SegmentsWalk:
+    const Loops* f
+    const RowBackward* o
+    const Rows* w
+    double* s1  # of all segments
     double* s2
-    double* b
+    double* b  # of all rows
     double* c
+    Py_ssize_t each  # segments of a task, where rows are few and large
+    Py_ssize_t tasks
+    int num_threads
 
 
-cdef void backward_task(
-    const Loops* f, const RowBackward* o, const Rows* w, Py_ssize_t t, const SegmentSums* sums
-) noexcept nogil:
+cdef void backward_task(void* what, Py_ssize_t t) noexcept nogil:
+    cdef const SegmentsWalk* walk = <const SegmentsWalk*>what
+    cdef const Loops* f = walk.f
+    cdef const RowBackward* o = walk.o
+    cdef const Rows* w = walk.w
     cdef Py_ssize_t r = t * w.task, last = min(r + w.task, w.rows), n, t0, t1, row
     while r < last:
         n = min(w.block, last - r)
         t0, t1 = r * w.segments, (r + n) * w.segments
         if o.activation:
             undo_activation_of_segments(f, o, w, t0, t1)
-        sums_of_segments(f, o, w, t0, t1, sums.s1, sums.s2)
+        sums_of_segments(f, o, w, t0, t1, walk.s1, walk.s2)
         for row in range(r, r + n):
-            slope_of_segments(o, w, row, sums.s1, sums.s2, sums.b, sums.c)
-        input_gradient_of_segments(f, o, w, t0, t1, sums.b, sums.c)
+            slope_of_segments(o, w, row, walk.s1, walk.s2, walk.b, walk.c)
+        input_gradient_of_segments(f, o, w, t0, t1, walk.b, walk.c)
         r += n
     f.stream_end()
 
 
+cdef void sums_task(void* what, Py_ssize_t t) noexcept nogil:
+    cdef const SegmentsWalk* walk = <const SegmentsWalk*>what
+    cdef Py_ssize_t t0 = t * walk.each, t1 = min(t0 + walk.each, walk.w.rows * walk.w.segments)
+    if walk.o.activation:
+        undo_activation_of_segments(walk.f, walk.o, walk.w, t0, t1)
+    sums_of_segments(walk.f, walk.o, walk.w, t0, t1, walk.s1, walk.s2)
+
+
+cdef void input_gradient_task(void* what, Py_ssize_t t) noexcept nogil:
+    cdef const SegmentsWalk* walk = <const SegmentsWalk*>what
+    cdef Py_ssize_t t0 = mirrored(t, walk.tasks, walk.num_threads) * walk.each
+    cdef Py_ssize_t t1 = min(t0 + walk.each, walk.w.rows * walk.w.segments)
+    input_gradient_of_segments(walk.f, walk.o, walk.w, t0, t1, walk.b, walk.c)
+    walk.f.stream_end()
+
+
 cdef void backward_segments(const Loops* f, const RowBackward* o, const Rows* w, int num_threads) noexcept nogil:
-    cdef Py_ssize_t r, t, total = w.rows * w.segments
+    cdef SegmentsWalk walk
+    cdef Py_ssize_t r, total = w.rows * w.segments
     cdef Segment s
-    cdef SegmentSums sums
-    sums.s1 = <double*>malloc((2 * total + 2 * w.rows) * sizeof(double))
-    sums.s2, sums.b, sums.c = sums.s1 + total, sums.s1 + 2 * total, sums.s1 + 2 * total + w.rows
-    if num_threads == 1:
-        for t in range(w.tasks):
-            backward_task(f, o, w, t, &sums)
-    elif w.tasks >= 2 * num_threads or w.size < 2 * PIECE:
-        for t in prange(w.tasks, num_threads=num_threads, schedule="dynamic"):
-            backward_task(f, o, w, t, &sums)
+    walk.f, walk.o, walk.w, walk.num_threads = f, o, w, num_threads
+    walk.s1 = <double*>malloc((2 * total + 2 * w.rows) * sizeof(double))
+    walk.s2, walk.b, walk.c = walk.s1 + total, walk.s1 + 2 * total, walk.s1 + 2 * total + w.rows
+    if num_threads == 1 or w.tasks >= 2 * num_threads or w.size < 2 * PIECE:
+        run_tasks(backward_task, &walk, w.tasks, num_threads)
     else:  # few rows, each large
-        for t in prange(total, num_threads=num_threads, schedule="dynamic"):
-            if o.activation:
-                undo_activation_of_segments(f, o, w, t, t + 1)
-            sums_of_segments(f, o, w, t, t + 1, sums.s1, sums.s2)
+        walk.each = max(<Py_ssize_t>1, min(<Py_ssize_t>MAX_BLOCK, PIECE // w.inner))
+        walk.tasks = (total + walk.each - 1) // walk.each
+        run_tasks(sums_task, &walk, walk.tasks, num_threads)
         for r in range(w.rows):
-            slope_of_segments(o, w, r, sums.s1, sums.s2, sums.b, sums.c)
-        for t in prange(total, num_threads=num_threads, schedule="dynamic"):
-            input_gradient_of_segments(f, o, w, total - 1 - t, total - t, sums.b, sums.c)
-            f.stream_end()
+            slope_of_segments(o, w, r, walk.s1, walk.s2, walk.b, walk.c)
+        run_tasks(input_gradient_task, &walk, walk.tasks, num_threads)
     memset(o.dweight, 0, w.parameters * sizeof(double))
     memset(o.dbias, 0, w.parameters * sizeof(double))
     s = segment_number(w, 0)
     while s.t < total:
-        o.dweight[s.parameter] += sums.s2[s.t] * o.rstd[s.r]
-        o.dbias[s.parameter] += sums.s1[s.t]
+        o.dweight[s.parameter] += walk.s2[s.t] * o.rstd[s.r]
+        o.dbias[s.parameter] += walk.s1[s.t]
         advance(w, &s)
-    free(sums.s1)
+    free(walk.s1)
