@@ -57,9 +57,9 @@ def logarithmic(axes: Any) -> None:
 def legend_below(figure: Figure, axes: Any, columns: int = 5) -> None:
     """One legend for all panels, below them."""
     handles, labels = axes.get_legend_handles_labels()
-    figure.legend(
-        handles, labels, loc="outside lower left", ncols=min(columns, len(labels)), frameon=False, fontsize=11
-    )
+    widest = 0.65 + 0.088 * max(map(len, labels), default=0)  # of a column, in inches, by the look of font size 11
+    columns = max(1, min(columns, len(labels), int(figure.get_figwidth() / widest)))
+    figure.legend(handles, labels, loc="outside lower left", ncols=columns, frameon=False, fontsize=11)
 
 
 def band(axes: Any, runs: TrainingRuns, arm: str, key: str, index: int, label: str = "", style: str = "-") -> None:

@@ -127,13 +127,7 @@ def run(config: Config = Config(), progress: bool = False) -> Result:
                 "statistics. Lines are means over the seeds, shades reach from the lowest to the highest seed.",
                 partial(_epochs_picture, averages, sizes, ways, trained.data.name),
             ),
-            Picture(
-                "test-batches",
-                "Validation accuracy when every test batch is normalised with its own statistics, over the rows in it; "
-                "solid: shuffled, dashed: sorted by class. Dotted: with the exact statistics. Points are means over "
-                "the seeds, bars reach from the lowest to the highest seed.",
-                partial(_batches_picture, config, averages, batches, sizes, trained.data.name),
-            ),
+            *([_test_batches(config, averages, batches, sizes, trained.data.name)] if batches.runs else []),
         ),
         interrupted=runs.interrupted,
     )
@@ -327,6 +321,18 @@ def _how_sure(gaps: Sequence[Difference]) -> str:
 
 
 # --- pictures ---------------------------------------------------------------------------------------------------------
+
+
+def _test_batches(
+    config: Config, averages: TrainingRuns, batches: TrainingRuns, sizes: list[int], name: str
+) -> Picture:
+    return Picture(
+        "test-batches",
+        "Validation accuracy when every test batch is normalised with its own statistics, over the rows in it; "
+        "solid: shuffled, dashed: sorted by class. Dotted: with the exact statistics. Points are means over "
+        "the seeds, bars reach from the lowest to the highest seed.",
+        partial(_batches_picture, config, averages, batches, sizes, name),
+    )
 
 
 def _epochs_picture(averages: TrainingRuns, sizes: list[int], ways: list[str], name: str) -> Figure:

@@ -157,9 +157,7 @@ def test_every_picture_has_axes_units_and_a_legend():
 def test_only_test_batches_of_one_can_be_shown():
     only = inference.run(Config(**SMALL | dict(repeats=1, epochs=1, sizes=(256,), test_sizes=(1,))))
     assert only.table().count("cannot") >= 4
-    if pytest.importorskip("matplotlib", reason="draws pictures"):
-        for picture in only.pictures:
-            picture.draw()
+    assert [picture.name for picture in only.pictures] == ["epochs"]
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 
 import numpy as np
 import pytest
@@ -127,6 +128,10 @@ def test_the_exact_statistics_are_those_of_all_points():
     trainer = nc.Trainer(model, nc.optim.Adam(model.parameters(), lr=config.lr), "mse")
     trainer.fit(*data.train, config.epochs, config.batch_size, data.validation, seed=0)
     last = trainer.history.history["val_loss"][-1]
+    nc.recalibrate(model, data.train.X)
+    exact = trainer.evaluate(*data.validation)["loss"]
+    (said,) = re.findall(r"nc\.recalibrate\) the error is ([\d.]+),", regression.run(config).table())
+    assert float(said) == pytest.approx(exact, abs=0.02)  # two digits are shown
     rows = [row for row in table_of("runs").rows if row[:3] == ["batch norm", 0, 2]]
     assert rows[0][4] == pytest.approx(
         last, rel=1e-5

@@ -57,6 +57,7 @@ def test_the_tutorials_table_is_of_the_sample_variance_and_rounded():
     ]
     text = " ".join(found.conclusions)
     assert "in the table 3 of 3 variances are sample variances and 0 are population variances" in text
+    assert "2 outputs are xhat of the sample variance and 0 of the population variance" in text
     assert "By the formula the outputs are -1.000, 1.000, -1.000." in text
     assert "Its -0.710 is neither: it is -0.165 / sqrt(0.054)" in text
     assert "0.293, 1.707, 0.293" in text
