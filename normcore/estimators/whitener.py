@@ -51,8 +51,8 @@ class Whitener(WeightedLearning, QuickTransformer, CheckedTransformer):
         The covariance is divided by ``n_samples - ddof``: the result has unit variance as `numpy.cov` counts it, and as
         scikit-learn's ``PCA(whiten=True)`` gives it. 0 for that of StandardScaler and `numpy.std`.
     tol : float, default=None
-        Eigenvalues of at most `tol` times the largest are taken for 0. None: what rounding may leave, from the
-        precision of the data and of float64.
+        Eigenvalues of at most `tol` times the largest are taken for 0. None: what rounding may leave in that direction,
+        of each feature in the precision of the data, and of float64.
     copy : bool, default=True
         False writes the result of `transform` into its input where that is a float array.
 
@@ -154,14 +154,14 @@ class Whitener(WeightedLearning, QuickTransformer, CheckedTransformer):
         mean, var, count = statistics.mean, statistics.var, statistics.count
         cov = statistics.covariance(self.ddof)
         constant = is_constant(var, mean, np.asarray(count))
-        tol = self.tol
+        tol, noise = self.tol, np.zeros(len(mean))
         if tol is None:
-            # Rounding x to its dtype adds a variance of (eps x)**2 / 12 at most, here four times that for a margin;
-            # and eigh is off by float64's eps. A constant is rounded to the same value in every row.
-            scale = np.where(constant, np.inf, var if self.method.endswith("-cor") else np.max(var, initial=0.0))
-            noise = np.sum((mean * mean + var) / scale) * precision**2 / 3
-            tol = max(10 * len(mean) * _EPS, noise)
-        found = whitening(self.method, cov, constant, float(self.eps), tol)
+            # Rounding x to its dtype adds a variance of (eps x)**2 / 12 at most, here four times that for a margin; in
+            # directions that are chosen among many by few rows, Marchenko & Pastur's factor more. And eigh is off by
+            # float64's eps.
+            tol = 10 * len(mean) * _EPS
+            noise = (mean * mean + var) * precision**2 / 3 * (1 + np.sqrt(len(mean) / count)) ** 2
+        found = whitening(self.method, cov, constant, float(self.eps), tol, noise)
         self.mean_, self.covariance_, self.constant_features_ = mean, cov, constant
         self.whitening_, self.unwhitening_, self.eigenvalues_, self.rank_ = found
 

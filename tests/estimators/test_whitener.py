@@ -146,6 +146,39 @@ def test_a_large_constant_hides_no_small_feature(x, method):
 
 
 @pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(("mean", "std", "small"), [(1e6, 1, 1e-2), (1e6, 1, 1e-4), (2020, 5, 1e-4)])
+def test_a_large_feature_hides_no_small_ones(rng, method, mean, std, small):
+    """Its rounding in float32 is along its own axis, and nowhere else."""
+    scales = np.array([small, small, std])
+    for order in ([0, 1, 2], [2, 0, 1]):
+        data = (rng.normal(size=(1000, 3)) * scales + [0, 0, mean])[:, order].astype(np.float32)
+        whitener = Whitener(method).fit(data)
+        assert whitener.rank_ == 3
+        z = whitener.transform(data.astype(np.float64))
+        # eigh is off by float64's eps of the largest of eigenvalues that are up to 1e10 apart.
+        np.testing.assert_allclose(np.cov(z, rowvar=False), np.eye(3), atol=1e-5)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_coarse_feature_hides_no_correlation_of_others(rng, method):
+    """At 1e6 float32 leaves a twentieth of this variance to rounding, more than the two others differ by."""
+    one, two, coarse = rng.normal(size=(3, 1000))
+    data = np.column_stack([one, one + 0.1 * two, 1e6 + 0.3 * coarse]).astype(np.float32)
+    assert Whitener(method).fit(data).rank_ == 3
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(("rows", "features"), [(40, 8), (50, 300), (300, 50)])
+def test_rounding_is_no_direction(rng, method, rows, features):
+    """Three directions in float32 at all offsets and scales; with few rows the rounding of many features adds up."""
+    data = rng.normal(size=(rows, 3)) @ rng.normal(size=(3, features)) * 10.0 ** rng.integers(-2, 3, features)
+    data = (data + rng.choice([0, 1, 100], features)).astype(np.float32)
+    whitener = Whitener(method).fit(data)
+    assert whitener.rank_ <= 3
+    assert np.abs(whitener.transform(data)).max() < 6
+
+
+@pytest.mark.parametrize("method", METHODS)
 def test_what_was_once_coarse_stays_coarse(x, method):
     """Rounding in float32 is in the statistics, whatever comes after it."""
     data = dependent(x).astype(np.float32)
