@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import FLOAT_DTYPES, _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import FLOAT_DTYPES, check_is_fitted, validate_data
 
 from normcore.covariance import RunningCovariance
-from normcore.estimators._learning import WeightedLearning, unchanged_by_errors
+from normcore.estimators._learning import WeightedLearning, checked_weights, unchanged_by_errors
 from normcore.estimators._scaler import is_constant
 from normcore.estimators._transform import Array, CheckedTransformer, Float64, QuickTransformer
 from normcore.estimators._whitening import METHODS, whitening
@@ -107,6 +107,7 @@ class Whitener(WeightedLearning, QuickTransformer, CheckedTransformer):
 
     _statistics: RunningCovariance
     _precision: float  # eps of the coarsest data so far
+    _rows: float  # how many had a weight beyond 0
     _weighted: bool
 
     _parameter_constraints: dict[str, list[Any]] = {  # noqa: RUF012 - scikit-learn's way
@@ -132,35 +133,37 @@ class Whitener(WeightedLearning, QuickTransformer, CheckedTransformer):
             self._validate_params()
             X = validate_data(self, X, reset=fresh, dtype=FLOAT_DTYPES)
             if sample_weight is not None:
-                sample_weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+                sample_weight = checked_weights(sample_weight, X, fresh)
             statistics = RunningCovariance()
             statistics.update(X, sample_weight)
             precision = float(np.finfo(X.dtype).eps)
             weighted = sample_weight is not None
+            rows = statistics.count if sample_weight is None else float(np.count_nonzero(sample_weight))
             if not fresh:
                 statistics.merge(self._statistics)
+                rows += self._rows
                 precision, weighted = max(precision, self._precision), weighted or self._weighted
             if statistics.count <= self.ddof:
                 raise ValueError(
                     f"Found n_samples={statistics.count:g}, with which the covariance is divided by n_samples - ddof = "
                     f"{statistics.count - self.ddof:g}; pass more rows, or a smaller ddof."
                 )
-            self._statistics, self._precision, self._weighted = statistics, precision, weighted
+            self._statistics, self._precision, self._weighted, self._rows = statistics, precision, weighted, rows
             self.n_samples_seen_ = statistics.count if weighted else int(statistics.count)
-            self._decompose(statistics, precision)
+            self._decompose(statistics, precision, rows)
         return self
 
-    def _decompose(self, statistics: RunningCovariance, precision: float) -> None:
-        mean, var, count = statistics.mean, statistics.var, statistics.count
+    def _decompose(self, statistics: RunningCovariance, precision: float, rows: float) -> None:
+        mean, var = statistics.mean, statistics.var
         cov = statistics.covariance(self.ddof)
-        constant = is_constant(var, mean, np.asarray(count))
+        constant = is_constant(var, mean, np.asarray(rows))
         tol, noise = self.tol, np.zeros(len(mean))
         if tol is None:
             # Rounding x to its dtype adds a variance of (eps x)**2 / 12 at most, here four times that for a margin; in
             # directions that are chosen among many by few rows, Marchenko & Pastur's factor more. And eigh is off by
             # float64's eps.
             tol = 10 * len(mean) * _EPS
-            noise = (mean * mean + var) * precision**2 / 3 * (1 + np.sqrt(len(mean) / count)) ** 2
+            noise = (mean * mean + var) * precision**2 / 3 * (1 + np.sqrt(len(mean) / rows)) ** 2
         found = whitening(self.method, cov, constant, float(self.eps), tol, noise)
         self.mean_, self.covariance_, self.constant_features_ = mean, cov, constant
         self.whitening_, self.unwhitening_, self.eigenvalues_, self.rank_ = found

@@ -309,6 +309,29 @@ def test_a_constant_that_was_rounded_differently_is_constant(rng, weighted):
     assert MinMaxScaler().fit(x).constant_features_.tolist() == [True, False]
 
 
+@pytest.mark.parametrize("factor", [1e-13, 1.0, 1e13])
+def test_the_unit_of_weights_does_not_matter(rng, factor):
+    """N of the bound is a number of rows: 1000 weights of 1e13 would call everything constant, of 1e-13 nothing."""
+    x = np.column_stack([rng.choice([0.1 + 0.2, 0.3], 1000), rng.normal(size=1000)])
+    scaler = StandardScaler().fit(x, sample_weight=np.full(1000, factor))
+    assert scaler.constant_features_.tolist() == [True, False]
+    np.testing.assert_allclose(scaler.scale_, [1, x[:, 1].std()], rtol=1e-12)
+    scaler.partial_fit(x, sample_weight=np.full(1000, factor))
+    assert scaler.constant_features_.tolist() == [True, False]
+
+
+@pytest.mark.parametrize("make", [StandardScaler, MeanScaler, lambda: UnitLengthScaler(axis=0)])
+def test_a_block_whose_weights_are_all_zero_changes_nothing(rng, make):
+    x = rng.normal(size=(20, 3))
+    scaler = make().fit(x, sample_weight=np.ones(20))
+    before = scaler.transform(x)
+    scaler.partial_fit(x[:5] + 100, sample_weight=np.zeros(5))
+    np.testing.assert_array_equal(scaler.transform(x), before)
+    assert scaler.n_samples_seen_ == 20
+    with pytest.raises(ValueError, match=r"sample_weight.shape == \(4,\), expected \(5,\)!"):
+        scaler.partial_fit(x[:5], sample_weight=np.zeros(4))
+
+
 @pytest.mark.parametrize("scale", [1e-12, 1e-20, 1e-100, 1e-150])
 @pytest.mark.parametrize("make", [StandardScaler, MinMaxScaler, MeanScaler])
 def test_data_of_a_tiny_scale_are_not_constant(rng, make, scale):

@@ -268,6 +268,25 @@ def test_whole_weights_are_repetitions(x, rng, method):
     np.testing.assert_allclose(one.transform(x), two.transform(x), atol=1e-9)
 
 
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("factor", [1e-13, 1e13])
+def test_the_unit_of_weights_does_not_matter(x, rng, method, factor):
+    weights = rng.random(len(x)) + 0.1
+    one = Whitener(method, ddof=0).fit(x, sample_weight=weights)
+    two = Whitener(method, ddof=0).fit(x, sample_weight=weights * factor)
+    assert two.rank_ == 4
+    assert not two.constant_features_.any()
+    np.testing.assert_allclose(two.transform(x), one.transform(x), atol=1e-9)
+
+
+def test_a_block_whose_weights_are_all_zero_changes_nothing(x):
+    whitener = Whitener().fit(x, sample_weight=np.full(len(x), 2.0))
+    before = whitener.transform(x)
+    whitener.partial_fit(x[:5] + 1e9, sample_weight=np.zeros(5))
+    np.testing.assert_array_equal(whitener.transform(x), before)
+    assert whitener.n_samples_seen_ == 2 * len(x)
+
+
 def test_blocks_and_copy(x, monkeypatch):
     whitener = Whitener("zca").fit(x)
     expected = whitener.transform(x)
