@@ -320,6 +320,35 @@ def test_the_unit_of_weights_does_not_matter(rng, factor):
     assert scaler.constant_features_.tolist() == [True, False]
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_range_beyond_float64_is_scaled():
+    x = np.array([[1e308, 1.0], [-1e308, 2.0], [0.0, 3.0], [np.nan, 2.0]])
+    for low, high in ((0.0, 1.0), (-3.0, 5.0)):
+        scaler = MinMaxScaler((low, high)).fit(x)
+        y = scaler.transform(x)
+        expected = low + (high - low) * np.array([[1, 0], [0, 0.5], [0.5, 1], [np.nan, 0.5]])
+        np.testing.assert_allclose(y, expected, rtol=1e-14, atol=1e-14)
+        np.testing.assert_allclose(scaler.inverse_transform(y), x, rtol=1e-14, atol=1e294)
+        assert not scaler.constant_features_.any()
+
+
+@pytest.mark.parametrize("name", ["min_", "scale_", "data_min_"])
+@pytest.mark.parametrize("in_place", [False, True])
+def test_attributes_of_minmax_count_as_scikits(rng, name, in_place):
+    """X * scale_ + min_, whichever of them somebody has changed, and however."""
+    x = rng.normal(size=(5000, 3)) * 3 + 2
+    scalers = [make((1, 3)).fit(x) for make in (MinMaxScaler, preprocessing.MinMaxScaler)]
+    for scaler in scalers:
+        if in_place:
+            getattr(scaler, name)[1] += 0.5
+        else:
+            setattr(scaler, name, getattr(scaler, name) * [1, 2, 3])
+    ours, theirs = scalers
+    for rows in (x[:1], x):
+        np.testing.assert_allclose(ours.transform(rows), theirs.transform(rows), rtol=1e-13, atol=1e-13)
+        np.testing.assert_allclose(ours.inverse_transform(rows), theirs.inverse_transform(rows), rtol=1e-13, atol=1e-13)
+
+
 @pytest.mark.parametrize("make", [StandardScaler, MeanScaler, lambda: UnitLengthScaler(axis=0)])
 def test_a_block_whose_weights_are_all_zero_changes_nothing(rng, make):
     x = rng.normal(size=(20, 3))
