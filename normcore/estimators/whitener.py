@@ -128,7 +128,37 @@ class Whitener(WeightedLearning, QuickTransformer, CheckedTransformer):
         self.tol = tol
         self.copy = copy
 
-    def _learn(self, X: Any, sample_weight: Any, fresh: bool) -> Any:
+    def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Any:
+        """Learn from `X` as well: the result is that of `fit` on all rows so far, however they were cut.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Some more of the data. The first blocks are counted, and there is nothing to transform by until there are
+            more rows than `ddof`.
+        y : None
+            Ignored.
+        sample_weight : array-like of shape (n_samples,), default=None
+            How often each row counts, not negative; a row of weight 0 is as if it were not there. A first block needs a
+            weight beyond 0; later ones whose weights are all 0 change nothing.
+
+        Returns
+        -------
+        self : object
+            Fitted, once there are rows enough.
+        """
+        return self._learn(X, sample_weight, fresh=not hasattr(self, "_statistics"), whole=False)
+
+    @property
+    def _unfitted(self) -> str | None:  # type: ignore[override] # a plain attribute elsewhere
+        if "_statistics" not in vars(self):
+            return None
+        return (
+            f"This %(name)s instance has seen n_samples={self._statistics.count:g} so far, and needs more than ddof = "
+            f"{self.ddof:g}; call 'partial_fit' with more rows before using this estimator."
+        )
+
+    def _learn(self, X: Any, sample_weight: Any, fresh: bool, whole: bool = True) -> Any:
         with unchanged_by_errors(self):
             self._validate_params()
             X = validate_data(self, X, reset=fresh, dtype=FLOAT_DTYPES)
@@ -143,14 +173,16 @@ class Whitener(WeightedLearning, QuickTransformer, CheckedTransformer):
                 statistics.merge(self._statistics)
                 rows += self._rows
                 precision, weighted = max(precision, self._precision), weighted or self._weighted
-            if statistics.count <= self.ddof:
+            enough = statistics.count > self.ddof
+            if not enough and (whole or hasattr(self, "n_samples_seen_")):
                 raise ValueError(
                     f"Found n_samples={statistics.count:g}, with which the covariance is divided by n_samples - ddof = "
                     f"{statistics.count - self.ddof:g}; pass more rows, or a smaller ddof."
                 )
             self._statistics, self._precision, self._weighted, self._rows = statistics, precision, weighted, rows
-            self.n_samples_seen_ = statistics.count if weighted else int(statistics.count)
-            self._decompose(statistics, precision, rows)
+            if enough:  # else the rows are kept for those that come
+                self.n_samples_seen_ = statistics.count if weighted else int(statistics.count)
+                self._decompose(statistics, precision, rows)
         return self
 
     def _decompose(self, statistics: RunningCovariance, precision: float, rows: float) -> None:
@@ -191,7 +223,7 @@ class Whitener(WeightedLearning, QuickTransformer, CheckedTransformer):
         names = super().get_feature_names_out(input_features)
         if not self.method.startswith("pca"):
             return names
-        check_is_fitted(self)
+        check_is_fitted(self, msg=self._unfitted)
         prefix = type(self).__name__.lower()
         return np.asarray([f"{prefix}{i}" for i in range(self.n_features_in_)], dtype=object)
 

@@ -357,6 +357,42 @@ def test_too_few_rows():
         Whitener().transform(np.ones((1, 2)))
 
 
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("sizes", [[1, 3], [1, 1, 1], [7, 1]])
+def test_a_first_row_waits_for_the_next(x, method, sizes):
+    x = x[:30]
+    parts = np.split(x, np.cumsum(sizes))
+    whitener = Whitener(method).partial_fit(parts[0])
+    if len(parts[0]) == 1:
+        message = (
+            r"This Whitener instance has seen n_samples=1 so far, and needs more than ddof = 1; call 'partial"
+        )
+        for use in (whitener.transform, whitener.inverse_transform):
+            with pytest.raises(NotFittedError, match=message):
+                use(x[:1])
+        if method.startswith("pca"):
+            with pytest.raises(NotFittedError, match=message):
+                whitener.get_feature_names_out()
+        with pytest.raises(ValueError, match="X has 3 features, but Whitener is expecting 4 features"):
+            whitener.partial_fit(x[:, :3])
+        whitener = pickle.loads(pickle.dumps(whitener))
+    for rows in parts[1:]:
+        whitener.partial_fit(rows)
+    whole = Whitener(method).fit(x)
+    assert whitener.n_samples_seen_ == 30
+    np.testing.assert_allclose(whitener.covariance_, whole.covariance_, rtol=1e-9, atol=1e-10)
+    np.testing.assert_allclose(whitener.transform(x), whole.transform(x), atol=1e-6)
+
+
+def test_a_fit_forgets_the_row_that_waits(x):
+    whitener = Whitener().partial_fit(x[:1] + 1e6)
+    np.testing.assert_array_equal(whitener.fit(x).transform(x), Whitener().fit(x).transform(x))
+    whitener.set_params(ddof=1000)
+    with pytest.raises(ValueError, match="Found n_samples=401, with which the covariance is divided by"):
+        whitener.partial_fit(x[:1])
+    assert whitener.n_samples_seen_ == 400
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
