@@ -55,7 +55,8 @@ def is_constant(var: Float64, mean: Float64, rows: Float64) -> Bools:
     # Chan, Golub & LeVeque 1983, scikit-learn's bound. A fixed threshold takes data of a small scale for constants,
     # and `== 0` does not see a constant of which every value was rounded differently.
     with np.errstate(over="ignore", invalid="ignore"):
-        return np.asarray(var <= rows * _EPS * var + (rows * _EPS * mean) ** 2)
+        # A variance that is itself beyond float64 is none of a constant, though the bound be infinite too.
+        return np.asarray((var <= rows * _EPS * var + (rows * _EPS * mean) ** 2) & (var < np.inf))
 
 
 def is_constant_range(low: Float64, high: Float64) -> Bools:

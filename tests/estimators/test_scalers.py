@@ -332,6 +332,42 @@ def test_a_range_beyond_float64_is_scaled():
         assert not scaler.constant_features_.any()
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("norm", ["l1", "l2", "max"])
+@pytest.mark.parametrize("scale", [1e-320, 1e-200, 1.0, 1e200, 1e307])
+def test_lengths_of_columns_neither_overflow_nor_vanish(norm, scale):
+    x = np.array([[3 * scale, 0.0, 1.0], [-4 * scale, 0.0, 1.0], [np.nan, np.nan, 1.0]])
+    length = {"l1": 7, "l2": 5, "max": 4}[norm]
+    for weights, times in ((None, 1), (np.array([4.0, 4.0, 1.0]), {"l1": 4, "l2": 2, "max": 1}[norm])):
+        if length * times * scale > 1e308:
+            continue  # too long for float64
+        scaler = UnitLengthScaler(norm, axis=0).fit(x, sample_weight=weights)
+        np.testing.assert_allclose(scaler.norm_[0], length * times * scale, rtol=1e-3 if scale == 1e-320 else 1e-14)
+        parts = UnitLengthScaler(norm, axis=0)
+        for row in range(3):
+            parts.partial_fit(x[row : row + 1], sample_weight=None if weights is None else weights[row : row + 1])
+        np.testing.assert_allclose(parts.norm_, scaler.norm_, rtol=1e-3 if scale == 1e-320 else 1e-14)
+        assert scaler.constant_features_.tolist() == [False, True, False]
+        if 1e-300 < scale < 1e300:  # beyond, the reciprocal of the length is
+            expected = np.divide([3, -4], length * times)
+            np.testing.assert_allclose(scaler.transform(x)[:2, 0], expected, rtol=1e-14)
+
+
+def test_a_column_that_is_nan_at_first_has_the_length_of_what_follows():
+    x = np.array([[np.nan, 1.0], [3.0, 1.0], [4.0, 1.0]])
+    scaler = UnitLengthScaler(axis=0).partial_fit(x[:1])
+    np.testing.assert_array_equal(scaler.norm_, [np.nan, 1.0])
+    np.testing.assert_allclose(scaler.partial_fit(x[1:]).norm_, [5.0, np.sqrt(3)])
+
+
+def test_a_variance_beyond_float64_is_not_that_of_a_constant():
+    x = np.array([[1e200, 1e200], [-1e200, 1e200]])
+    with np.errstate(all="ignore"):
+        for weights in (None, np.ones(2)):
+            scaler = StandardScaler().fit(x, sample_weight=weights)
+            assert scaler.constant_features_.tolist() == [False, True]
+
+
 @pytest.mark.parametrize("name", ["min_", "scale_", "data_min_"])
 @pytest.mark.parametrize("in_place", [False, True])
 def test_attributes_of_minmax_count_as_scikits(rng, name, in_place):

@@ -364,9 +364,7 @@ def test_a_first_row_waits_for_the_next(x, method, sizes):
     parts = np.split(x, np.cumsum(sizes))
     whitener = Whitener(method).partial_fit(parts[0])
     if len(parts[0]) == 1:
-        message = (
-            r"This Whitener instance has seen n_samples=1 so far, and needs more than ddof = 1; call 'partial"
-        )
+        message = r"This Whitener instance has seen n_samples=1 so far, and needs more than ddof = 1; call 'partial"
         for use in (whitener.transform, whitener.inverse_transform):
             with pytest.raises(NotFittedError, match=message):
                 use(x[:1])
