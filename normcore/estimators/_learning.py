@@ -6,6 +6,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.utils.validation import _check_sample_weight
+
 
 @contextmanager
 def unchanged_by_errors(estimator: Any) -> Iterator[None]:
@@ -17,6 +21,14 @@ def unchanged_by_errors(estimator: Any) -> Iterator[None]:
         vars(estimator).clear()
         vars(estimator).update(before)
         raise
+
+
+def checked_weights(sample_weight: Any, X: NDArray[Any], fresh: bool) -> NDArray[np.float64]:
+    """One weight for each row; all of them 0 only besides what was learned before."""
+    if not fresh and not np.any(sample_weight):  # scikit-learn refuses them in a `fit`, and newer ones everywhere
+        return 0.0 * checked_weights(np.add(sample_weight, 1.0), X, True)
+    weights: NDArray[np.float64] = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+    return weights
 
 
 class Learning:
@@ -92,7 +104,8 @@ class WeightedLearning(Learning):
         y : None
             Ignored.
         sample_weight : array-like of shape (n_samples,), default=None
-            How often each row counts, not negative; a row of weight 0 is as if it were not there.
+            How often each row counts, not negative; a row of weight 0 is as if it were not there. A first
+            block needs a weight beyond 0; later ones whose weights are all 0 change nothing.
 
         Returns
         -------

@@ -7,9 +7,9 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from sklearn.utils import assert_all_finite
-from sklearn.utils.validation import FLOAT_DTYPES, _check_sample_weight, validate_data
+from sklearn.utils.validation import FLOAT_DTYPES, validate_data
 
-from normcore.estimators._learning import unchanged_by_errors
+from normcore.estimators._learning import checked_weights, unchanged_by_errors
 from normcore.estimators._transform import (
     Array,
     Bools,
@@ -47,12 +47,16 @@ def _seen(count: Float64, weighted: bool) -> Any:
     return counts[0] if (count == count[0]).all() else counts
 
 
-def is_constant(var: Float64, mean: Float64, count: Float64) -> Bools:
-    """Where a variance is no more than rounding may leave of a constant: N eps var + (N eps mean)**2."""
+def is_constant(var: Float64, mean: Float64, rows: Float64) -> Bools:
+    """Where a variance is no more than rounding may leave of a constant: N eps var + (N eps mean)**2.
+
+    N is a number of values, not the sum of their weights: the unit of weights does not matter.
+    """
     # Chan, Golub & LeVeque 1983, scikit-learn's bound. A fixed threshold takes data of a small scale for constants,
     # and `== 0` does not see a constant of which every value was rounded differently.
     with np.errstate(over="ignore", invalid="ignore"):
-        return np.asarray(var <= count * _EPS * var + (count * _EPS * mean) ** 2)
+        # A variance that is itself beyond float64 is none of a constant, though the bound be infinite too.
+        return np.asarray((var <= rows * _EPS * var + (rows * _EPS * mean) ** 2) & (var < np.inf))
 
 
 def is_constant_range(low: Float64, high: Float64) -> Bools:
@@ -68,6 +72,7 @@ class ColumnScaler(QuickTransformer, CheckedTransformer):
     """Learns moments of each feature; a subclass turns them into attributes, and those into a line."""
 
     _moments: RunningMoments
+    _rows: Float64  # how many values of each feature were seen, whatever their weights
     _weighted: bool
     n_features_in_: int
 
@@ -97,15 +102,19 @@ class ColumnScaler(QuickTransformer, CheckedTransformer):
             # Infinity shows in the mean: no pass of its own for it.
             X = validate_data(self, X, reset=fresh, dtype=FLOAT_DTYPES, ensure_all_finite=False)
             if sample_weight is not None:
-                sample_weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+                sample_weight = checked_weights(sample_weight, X, fresh)
             moments = RunningMoments(extremes=self._extremes)
             self._update(moments, X, sample_weight)
             if not np.isfinite(moments.mean[moments.count > 0]).all():
                 assert_all_finite(X, allow_nan=True, estimator_name=type(self).__name__, input_name="X")
             self._weighted = sample_weight is not None or (not fresh and self._weighted)
+            rows = (
+                moments.count if sample_weight is None else np.full(X.shape[1], float(np.count_nonzero(sample_weight)))
+            )
             if not fresh:
                 moments.merge(self._moments)
-            self._moments = moments
+                rows = rows + self._rows
+            self._moments, self._rows = moments, rows
             self.n_samples_seen_ = _seen(moments.count, self._weighted)
             self._set_attributes(moments)
         return self

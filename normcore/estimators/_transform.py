@@ -24,6 +24,8 @@ class CheckedTransformer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     copy: bool
     _finite: bool | str = "allow-nan"  # what to let through, as `ensure_all_finite` of check_array
 
+    _unfitted: str | None = None  # what to say before there is anything to transform by; None for scikit-learn's words
+
     def _apply(self, X: Array, out: Array | None) -> Array:
         """Transform a float array of the right number of features, into `out` if given (then it is X)."""
         raise NotImplementedError
@@ -34,7 +36,7 @@ class CheckedTransformer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 
     def transform(self, X: Any, copy: bool | None = None) -> Any:
         # scikit-learn wraps this one for set_output. What users call, and read about, is in QuickTransformer.
-        check_is_fitted(self)
+        check_is_fitted(self, msg=self._unfitted)
         copy = self.copy if copy is None else copy
         X = validate_data(
             self, X, reset=False, dtype=FLOAT_DTYPES, ensure_all_finite=self._finite, force_writeable=not copy
@@ -56,7 +58,7 @@ class CheckedTransformer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         X_original : ndarray of shape (n_samples, n_features)
             Of the dtype of `X`.
         """
-        check_is_fitted(self)
+        check_is_fitted(self, msg=self._unfitted)
         copy = self.copy if copy is None else copy
         X = check_array(
             X,

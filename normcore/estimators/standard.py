@@ -38,6 +38,7 @@ class StandardScaler(WeightedLearning, ColumnScaler):
         What is divided by: the root of `var_`, 1 for a constant feature. None with ``with_std=False``.
     constant_features_ : ndarray of bool, shape (n_features,)
         Which features have no variance beyond rounding, ``var <= N eps var + (N eps mean)**2``, and are not scaled.
+        N is the number of rows, with `sample_weight` that of the rows whose weight is not 0.
     n_samples_seen_ : int, float or ndarray of shape (n_features,)
         Number of rows, or the sum of their weights; one for each feature where some are NaN.
     n_features_in_ : int
@@ -84,7 +85,7 @@ class StandardScaler(WeightedLearning, ColumnScaler):
 
     def _set_attributes(self, moments: RunningMoments) -> None:
         mean, var = moments.mean, moments.var
-        self.constant_features_ = is_constant(var, mean, moments.count)
+        self.constant_features_ = is_constant(var, mean, self._rows)
         self.mean_ = mean if self.with_mean or self.with_std else None
         self.var_ = var if self.with_std else None
         self.scale_ = np.where(self.constant_features_, 1.0, np.sqrt(var)) if self.with_std else None

@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.utils._param_validation import Options, StrOptions
 from sklearn.utils.metaestimators import available_if
 
-from normcore.estimators._learning import WeightedLearning
+from normcore.estimators._learning import WeightedLearning, unchanged_by_errors
 from normcore.estimators._scaler import ColumnScaler, Line
 from normcore.estimators._transform import Array, Float64
 from normcore.functional import rms_norm_forward
@@ -63,8 +63,8 @@ class UnitLengthScaler(WeightedLearning, ColumnScaler):
     Notes
     -----
     NaN counts for nothing in a length and stays where it is; a row or column of zeros stays as it is. Lengths of rows
-    neither overflow nor vanish. A weight counts as often as the row occurs, with ``axis=0``; with ``axis=1`` it changes
-    nothing. float16, float32 and float64 stay what they are.
+    and columns neither overflow nor vanish. A weight counts as often as the row occurs, with ``axis=0``; with ``axis=1``
+    it changes nothing. float16, float32 and float64 stay what they are.
 
     Examples
     --------
@@ -87,9 +87,17 @@ class UnitLengthScaler(WeightedLearning, ColumnScaler):
         self.axis = axis
         self.copy = copy
 
+    _length: Float64  # of each column so far, with "l2"
+
     @property
     def _extremes(self) -> bool:  # type: ignore[override] # a plain attribute elsewhere
         return self.axis == 0
+
+    def _learn(self, X: Any, sample_weight: Any, fresh: bool) -> Any:
+        with unchanged_by_errors(self):
+            if fresh and hasattr(self, "_length"):
+                del self._length
+            return super()._learn(X, sample_weight, fresh)
 
     def _update(self, moments: RunningMoments, X: Array, sample_weight: Float64 | None) -> None:
         if self.axis == 0 and self.norm == "l1":
@@ -99,6 +107,14 @@ class UnitLengthScaler(WeightedLearning, ColumnScaler):
                 moments.update(np.abs(X[rows]), None if sample_weight is None else sample_weight[rows])
         else:
             moments.update(X, sample_weight)
+        if self.axis == 0 and self.norm == "l2":
+            largest = _largest(moments)
+            length = np.sqrt(moments.count) * np.hypot(moments.mean, moments.std)
+            odd = np.flatnonzero((moments.count > 0) & ~((largest > _PLAIN[0]) & (largest < _PLAIN[1])))
+            for column in odd:  # whose squares overflow or vanish
+                length[column] = _column_length(X[:, column], sample_weight)
+            length = np.where(moments.count > 0, length, 0.0)
+            self._length = np.hypot(self._length, length) if hasattr(self, "_length") else length
 
     def _set_attributes(self, moments: RunningMoments) -> None:
         if self.axis == 1:
@@ -106,11 +122,11 @@ class UnitLengthScaler(WeightedLearning, ColumnScaler):
             self.constant_features_ = np.zeros(len(moments.count), bool)
             return
         if self.norm == "max":
-            length = np.maximum(np.abs(moments.min), np.abs(moments.max))
+            length = _largest(moments)
         elif self.norm == "l1":
             length = moments.mean * moments.count
         else:
-            length = np.sqrt(moments.count) * np.hypot(moments.mean, moments.std)
+            length = np.where(moments.count > 0, self._length, np.nan)
         self.norm_ = length
         self.constant_features_ = length == 0  # exact: a sum of magnitudes is 0 only if all of them are
         self.scale_ = np.where(self.constant_features_, 1.0, length)
@@ -157,6 +173,22 @@ class UnitLengthScaler(WeightedLearning, ColumnScaler):
             return y
         out[...] = y
         return out
+
+
+def _largest(moments: RunningMoments) -> Float64:
+    return np.maximum(np.abs(moments.min), np.abs(moments.max))
+
+
+def _column_length(column: Array, weights: Float64 | None) -> float:
+    """Root of the sum of squares of what is not NaN, whatever its size."""
+    there = ~np.isnan(column) if weights is None else ~np.isnan(column) & (weights > 0)
+    size = np.abs(column[there].astype(np.float64))
+    largest = size.max()
+    if not 0 < largest < np.inf:
+        return float(largest)
+    size /= largest  # so that no square overflows
+    size *= size
+    return float(largest * np.sqrt(size.sum() if weights is None else size @ weights[there]))
 
 
 def _quotients(X: Array, norm: str) -> tuple[Array, Float64]:

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import FLOAT_DTYPES, _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import FLOAT_DTYPES, check_is_fitted, validate_data
 
 from normcore.covariance import RunningCovariance
-from normcore.estimators._learning import WeightedLearning, unchanged_by_errors
+from normcore.estimators._learning import WeightedLearning, checked_weights, unchanged_by_errors
 from normcore.estimators._scaler import is_constant
 from normcore.estimators._transform import Array, CheckedTransformer, Float64, QuickTransformer
 from normcore.estimators._whitening import METHODS, whitening
@@ -51,8 +51,8 @@ class Whitener(WeightedLearning, QuickTransformer, CheckedTransformer):
         The covariance is divided by ``n_samples - ddof``: the result has unit variance as `numpy.cov` counts it, and as
         scikit-learn's ``PCA(whiten=True)`` gives it. 0 for that of StandardScaler and `numpy.std`.
     tol : float, default=None
-        Eigenvalues of at most `tol` times the largest are taken for 0. None: what rounding may leave, from the
-        precision of the data and of float64.
+        Eigenvalues of at most `tol` times the largest are taken for 0. None: what rounding may leave in that direction,
+        of each feature in the precision of the data, and of float64.
     copy : bool, default=True
         False writes the result of `transform` into its input where that is a float array.
 
@@ -107,6 +107,7 @@ class Whitener(WeightedLearning, QuickTransformer, CheckedTransformer):
 
     _statistics: RunningCovariance
     _precision: float  # eps of the coarsest data so far
+    _rows: float  # how many had a weight beyond 0
     _weighted: bool
 
     _parameter_constraints: dict[str, list[Any]] = {  # noqa: RUF012 - scikit-learn's way
@@ -127,41 +128,75 @@ class Whitener(WeightedLearning, QuickTransformer, CheckedTransformer):
         self.tol = tol
         self.copy = copy
 
-    def _learn(self, X: Any, sample_weight: Any, fresh: bool) -> Any:
+    def partial_fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Any:
+        """Learn from `X` as well: the result is that of `fit` on all rows so far, however they were cut.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Some more of the data. The first blocks are counted, and there is nothing to transform by until there are
+            more rows than `ddof`.
+        y : None
+            Ignored.
+        sample_weight : array-like of shape (n_samples,), default=None
+            How often each row counts, not negative; a row of weight 0 is as if it were not there. A first block needs a
+            weight beyond 0; later ones whose weights are all 0 change nothing.
+
+        Returns
+        -------
+        self : object
+            Fitted, once there are rows enough.
+        """
+        return self._learn(X, sample_weight, fresh=not hasattr(self, "_statistics"), whole=False)
+
+    @property
+    def _unfitted(self) -> str | None:  # type: ignore[override] # a plain attribute elsewhere
+        if "_statistics" not in vars(self):
+            return None
+        return (
+            f"This %(name)s instance has seen n_samples={self._statistics.count:g} so far, and needs more than ddof = "
+            f"{self.ddof:g}; call 'partial_fit' with more rows before using this estimator."
+        )
+
+    def _learn(self, X: Any, sample_weight: Any, fresh: bool, whole: bool = True) -> Any:
         with unchanged_by_errors(self):
             self._validate_params()
             X = validate_data(self, X, reset=fresh, dtype=FLOAT_DTYPES)
             if sample_weight is not None:
-                sample_weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+                sample_weight = checked_weights(sample_weight, X, fresh)
             statistics = RunningCovariance()
             statistics.update(X, sample_weight)
             precision = float(np.finfo(X.dtype).eps)
             weighted = sample_weight is not None
+            rows = statistics.count if sample_weight is None else float(np.count_nonzero(sample_weight))
             if not fresh:
                 statistics.merge(self._statistics)
+                rows += self._rows
                 precision, weighted = max(precision, self._precision), weighted or self._weighted
-            if statistics.count <= self.ddof:
+            enough = statistics.count > self.ddof
+            if not enough and (whole or hasattr(self, "n_samples_seen_")):
                 raise ValueError(
                     f"Found n_samples={statistics.count:g}, with which the covariance is divided by n_samples - ddof = "
                     f"{statistics.count - self.ddof:g}; pass more rows, or a smaller ddof."
                 )
-            self._statistics, self._precision, self._weighted = statistics, precision, weighted
-            self.n_samples_seen_ = statistics.count if weighted else int(statistics.count)
-            self._decompose(statistics, precision)
+            self._statistics, self._precision, self._weighted, self._rows = statistics, precision, weighted, rows
+            if enough:  # else the rows are kept for those that come
+                self.n_samples_seen_ = statistics.count if weighted else int(statistics.count)
+                self._decompose(statistics, precision, rows)
         return self
 
-    def _decompose(self, statistics: RunningCovariance, precision: float) -> None:
-        mean, var, count = statistics.mean, statistics.var, statistics.count
+    def _decompose(self, statistics: RunningCovariance, precision: float, rows: float) -> None:
+        mean, var = statistics.mean, statistics.var
         cov = statistics.covariance(self.ddof)
-        constant = is_constant(var, mean, np.asarray(count))
-        tol = self.tol
+        constant = is_constant(var, mean, np.asarray(rows))
+        tol, noise = self.tol, np.zeros(len(mean))
         if tol is None:
-            # Rounding x to its dtype adds a variance of (eps x)**2 / 12 at most, here four times that for a margin;
-            # and eigh is off by float64's eps. A constant is rounded to the same value in every row.
-            scale = np.where(constant, np.inf, var if self.method.endswith("-cor") else np.max(var, initial=0.0))
-            noise = np.sum((mean * mean + var) / scale) * precision**2 / 3
-            tol = max(10 * len(mean) * _EPS, noise)
-        found = whitening(self.method, cov, constant, float(self.eps), tol)
+            # Rounding x to its dtype adds a variance of (eps x)**2 / 12 at most, here four times that for a margin; in
+            # directions that are chosen among many by few rows, Marchenko & Pastur's factor more. And eigh is off by
+            # float64's eps.
+            tol = 10 * len(mean) * _EPS
+            noise = (mean * mean + var) * precision**2 / 3 * (1 + np.sqrt(len(mean) / rows)) ** 2
+        found = whitening(self.method, cov, constant, float(self.eps), tol, noise)
         self.mean_, self.covariance_, self.constant_features_ = mean, cov, constant
         self.whitening_, self.unwhitening_, self.eigenvalues_, self.rank_ = found
 
@@ -188,7 +223,7 @@ class Whitener(WeightedLearning, QuickTransformer, CheckedTransformer):
         names = super().get_feature_names_out(input_features)
         if not self.method.startswith("pca"):
             return names
-        check_is_fitted(self)
+        check_is_fitted(self, msg=self._unfitted)
         prefix = type(self).__name__.lower()
         return np.asarray([f"{prefix}{i}" for i in range(self.n_features_in_)], dtype=object)
 

@@ -309,6 +309,94 @@ def test_a_constant_that_was_rounded_differently_is_constant(rng, weighted):
     assert MinMaxScaler().fit(x).constant_features_.tolist() == [True, False]
 
 
+@pytest.mark.parametrize("factor", [1e-13, 1.0, 1e13])
+def test_the_unit_of_weights_does_not_matter(rng, factor):
+    """N of the bound is a number of rows: 1000 weights of 1e13 would call everything constant, of 1e-13 nothing."""
+    x = np.column_stack([rng.choice([0.1 + 0.2, 0.3], 1000), rng.normal(size=1000)])
+    scaler = StandardScaler().fit(x, sample_weight=np.full(1000, factor))
+    assert scaler.constant_features_.tolist() == [True, False]
+    np.testing.assert_allclose(scaler.scale_, [1, x[:, 1].std()], rtol=1e-12)
+    scaler.partial_fit(x, sample_weight=np.full(1000, factor))
+    assert scaler.constant_features_.tolist() == [True, False]
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_range_beyond_float64_is_scaled():
+    x = np.array([[1e308, 1.0], [-1e308, 2.0], [0.0, 3.0], [np.nan, 2.0]])
+    for low, high in ((0.0, 1.0), (-3.0, 5.0)):
+        scaler = MinMaxScaler((low, high)).fit(x)
+        y = scaler.transform(x)
+        expected = low + (high - low) * np.array([[1, 0], [0, 0.5], [0.5, 1], [np.nan, 0.5]])
+        np.testing.assert_allclose(y, expected, rtol=1e-14, atol=1e-14)
+        np.testing.assert_allclose(scaler.inverse_transform(y), x, rtol=1e-14, atol=1e294)
+        assert not scaler.constant_features_.any()
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("norm", ["l1", "l2", "max"])
+@pytest.mark.parametrize("scale", [1e-320, 1e-200, 1.0, 1e200, 1e307])
+def test_lengths_of_columns_neither_overflow_nor_vanish(norm, scale):
+    x = np.array([[3 * scale, 0.0, 1.0], [-4 * scale, 0.0, 1.0], [np.nan, np.nan, 1.0]])
+    length = {"l1": 7, "l2": 5, "max": 4}[norm]
+    for weights, times in ((None, 1), (np.array([4.0, 4.0, 1.0]), {"l1": 4, "l2": 2, "max": 1}[norm])):
+        if length * times * scale > 1e308:
+            continue  # too long for float64
+        scaler = UnitLengthScaler(norm, axis=0).fit(x, sample_weight=weights)
+        np.testing.assert_allclose(scaler.norm_[0], length * times * scale, rtol=1e-3 if scale == 1e-320 else 1e-14)
+        parts = UnitLengthScaler(norm, axis=0)
+        for row in range(3):
+            parts.partial_fit(x[row : row + 1], sample_weight=None if weights is None else weights[row : row + 1])
+        np.testing.assert_allclose(parts.norm_, scaler.norm_, rtol=1e-3 if scale == 1e-320 else 1e-14)
+        assert scaler.constant_features_.tolist() == [False, True, False]
+        if 1e-300 < scale < 1e300:  # beyond, the reciprocal of the length is
+            expected = np.divide([3, -4], length * times)
+            np.testing.assert_allclose(scaler.transform(x)[:2, 0], expected, rtol=1e-14)
+
+
+def test_a_column_that_is_nan_at_first_has_the_length_of_what_follows():
+    x = np.array([[np.nan, 1.0], [3.0, 1.0], [4.0, 1.0]])
+    scaler = UnitLengthScaler(axis=0).partial_fit(x[:1])
+    np.testing.assert_array_equal(scaler.norm_, [np.nan, 1.0])
+    np.testing.assert_allclose(scaler.partial_fit(x[1:]).norm_, [5.0, np.sqrt(3)])
+
+
+def test_a_variance_beyond_float64_is_not_that_of_a_constant():
+    x = np.array([[1e200, 1e200], [-1e200, 1e200]])
+    with np.errstate(all="ignore"):
+        for weights in (None, np.ones(2)):
+            scaler = StandardScaler().fit(x, sample_weight=weights)
+            assert scaler.constant_features_.tolist() == [False, True]
+
+
+@pytest.mark.parametrize("name", ["min_", "scale_", "data_min_"])
+@pytest.mark.parametrize("in_place", [False, True])
+def test_attributes_of_minmax_count_as_scikits(rng, name, in_place):
+    """X * scale_ + min_, whichever of them somebody has changed, and however."""
+    x = rng.normal(size=(5000, 3)) * 3 + 2
+    scalers = [make((1, 3)).fit(x) for make in (MinMaxScaler, preprocessing.MinMaxScaler)]
+    for scaler in scalers:
+        if in_place:
+            getattr(scaler, name)[1] += 0.5
+        else:
+            setattr(scaler, name, getattr(scaler, name) * [1, 2, 3])
+    ours, theirs = scalers
+    for rows in (x[:1], x):
+        np.testing.assert_allclose(ours.transform(rows), theirs.transform(rows), rtol=1e-13, atol=1e-13)
+        np.testing.assert_allclose(ours.inverse_transform(rows), theirs.inverse_transform(rows), rtol=1e-13, atol=1e-13)
+
+
+@pytest.mark.parametrize("make", [StandardScaler, MeanScaler, lambda: UnitLengthScaler(axis=0)])
+def test_a_block_whose_weights_are_all_zero_changes_nothing(rng, make):
+    x = rng.normal(size=(20, 3))
+    scaler = make().fit(x, sample_weight=np.ones(20))
+    before = scaler.transform(x)
+    scaler.partial_fit(x[:5] + 100, sample_weight=np.zeros(5))
+    np.testing.assert_array_equal(scaler.transform(x), before)
+    assert scaler.n_samples_seen_ == 20
+    with pytest.raises(ValueError, match=r"sample_weight.shape == \(4,\), expected \(5,\)!"):
+        scaler.partial_fit(x[:5], sample_weight=np.zeros(4))
+
+
 @pytest.mark.parametrize("scale", [1e-12, 1e-20, 1e-100, 1e-150])
 @pytest.mark.parametrize("make", [StandardScaler, MinMaxScaler, MeanScaler])
 def test_data_of_a_tiny_scale_are_not_constant(rng, make, scale):

@@ -146,6 +146,39 @@ def test_a_large_constant_hides_no_small_feature(x, method):
 
 
 @pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(("mean", "std", "small"), [(1e6, 1, 1e-2), (1e6, 1, 1e-4), (2020, 5, 1e-4)])
+def test_a_large_feature_hides_no_small_ones(rng, method, mean, std, small):
+    """Its rounding in float32 is along its own axis, and nowhere else."""
+    scales = np.array([small, small, std])
+    for order in ([0, 1, 2], [2, 0, 1]):
+        data = (rng.normal(size=(1000, 3)) * scales + [0, 0, mean])[:, order].astype(np.float32)
+        whitener = Whitener(method).fit(data)
+        assert whitener.rank_ == 3
+        z = whitener.transform(data.astype(np.float64))
+        # eigh is off by float64's eps of the largest of eigenvalues that are up to 1e10 apart.
+        np.testing.assert_allclose(np.cov(z, rowvar=False), np.eye(3), atol=1e-5)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_coarse_feature_hides_no_correlation_of_others(rng, method):
+    """At 1e6 float32 leaves a twentieth of this variance to rounding, more than the two others differ by."""
+    one, two, coarse = rng.normal(size=(3, 1000))
+    data = np.column_stack([one, one + 0.1 * two, 1e6 + 0.3 * coarse]).astype(np.float32)
+    assert Whitener(method).fit(data).rank_ == 3
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(("rows", "features"), [(40, 8), (50, 300), (300, 50)])
+def test_rounding_is_no_direction(rng, method, rows, features):
+    """Three directions in float32 at all offsets and scales; with few rows the rounding of many features adds up."""
+    data = rng.normal(size=(rows, 3)) @ rng.normal(size=(3, features)) * 10.0 ** rng.integers(-2, 3, features)
+    data = (data + rng.choice([0, 1, 100], features)).astype(np.float32)
+    whitener = Whitener(method).fit(data)
+    assert whitener.rank_ <= 3
+    assert np.abs(whitener.transform(data)).max() < 6
+
+
+@pytest.mark.parametrize("method", METHODS)
 def test_what_was_once_coarse_stays_coarse(x, method):
     """Rounding in float32 is in the statistics, whatever comes after it."""
     data = dependent(x).astype(np.float32)
@@ -235,6 +268,25 @@ def test_whole_weights_are_repetitions(x, rng, method):
     np.testing.assert_allclose(one.transform(x), two.transform(x), atol=1e-9)
 
 
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("factor", [1e-13, 1e13])
+def test_the_unit_of_weights_does_not_matter(x, rng, method, factor):
+    weights = rng.random(len(x)) + 0.1
+    one = Whitener(method, ddof=0).fit(x, sample_weight=weights)
+    two = Whitener(method, ddof=0).fit(x, sample_weight=weights * factor)
+    assert two.rank_ == 4
+    assert not two.constant_features_.any()
+    np.testing.assert_allclose(two.transform(x), one.transform(x), atol=1e-9)
+
+
+def test_a_block_whose_weights_are_all_zero_changes_nothing(x):
+    whitener = Whitener().fit(x, sample_weight=np.full(len(x), 2.0))
+    before = whitener.transform(x)
+    whitener.partial_fit(x[:5] + 1e9, sample_weight=np.zeros(5))
+    np.testing.assert_array_equal(whitener.transform(x), before)
+    assert whitener.n_samples_seen_ == 2 * len(x)
+
+
 def test_blocks_and_copy(x, monkeypatch):
     whitener = Whitener("zca").fit(x)
     expected = whitener.transform(x)
@@ -303,6 +355,40 @@ def test_too_few_rows():
     assert (whitener.transform([[1.0, 2.0]]) == 0).all()
     with pytest.raises(NotFittedError, match="This Whitener instance is not fitted yet"):
         Whitener().transform(np.ones((1, 2)))
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("sizes", [[1, 3], [1, 1, 1], [7, 1]])
+def test_a_first_row_waits_for_the_next(x, method, sizes):
+    x = x[:30]
+    parts = np.split(x, np.cumsum(sizes))
+    whitener = Whitener(method).partial_fit(parts[0])
+    if len(parts[0]) == 1:
+        message = r"This Whitener instance has seen n_samples=1 so far, and needs more than ddof = 1; call 'partial"
+        for use in (whitener.transform, whitener.inverse_transform):
+            with pytest.raises(NotFittedError, match=message):
+                use(x[:1])
+        if method.startswith("pca"):
+            with pytest.raises(NotFittedError, match=message):
+                whitener.get_feature_names_out()
+        with pytest.raises(ValueError, match="X has 3 features, but Whitener is expecting 4 features"):
+            whitener.partial_fit(x[:, :3])
+        whitener = pickle.loads(pickle.dumps(whitener))
+    for rows in parts[1:]:
+        whitener.partial_fit(rows)
+    whole = Whitener(method).fit(x)
+    assert whitener.n_samples_seen_ == 30
+    np.testing.assert_allclose(whitener.covariance_, whole.covariance_, rtol=1e-9, atol=1e-10)
+    np.testing.assert_allclose(whitener.transform(x), whole.transform(x), atol=1e-6)
+
+
+def test_a_fit_forgets_the_row_that_waits(x):
+    whitener = Whitener().partial_fit(x[:1] + 1e6)
+    np.testing.assert_array_equal(whitener.fit(x).transform(x), Whitener().fit(x).transform(x))
+    whitener.set_params(ddof=1000)
+    with pytest.raises(ValueError, match="Found n_samples=401, with which the covariance is divided by"):
+        whitener.partial_fit(x[:1])
+    assert whitener.n_samples_seen_ == 400
 
 
 @pytest.mark.parametrize(
