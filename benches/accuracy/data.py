@@ -46,13 +46,13 @@ def normal(offset: float = 0.0, scale: float = 1.0) -> Make:
     """Independent normal values."""
 
     def make(rng: np.random.Generator, seen: View, _: str) -> Array:
-        return scale * rng.standard_normal(seen.shape) + offset
+        return np.asarray(scale * rng.standard_normal(seen.shape) + offset)
 
     return make
 
 
 def _largest(rng: np.random.Generator, seen: View, dtype: str) -> Array:
-    largest = _NUMBERS[dtype if dtype != "float64" else "float32"][2]
+    largest = _NUMBERS["float32" if dtype == "float64" else dtype][2]
     return rng.uniform(-largest, largest, seen.shape)
 
 
@@ -142,12 +142,12 @@ DATA = (
             (1e30, EPS, "squares are above float32"),
         )
     ),
-    Data("scale 1e-30, eps 1e-70", "the same without eps to hide it", normal(scale=1e-30), 1e-70),
+    Data("scale 1e-30, eps 1e-70", "the first of these without eps to hide it", normal(scale=1e-30), 1e-70),
     Data("the largest", "to the end of the range (float64: of float32's)", _largest),
     Data("constant", "every group one number: the output is exactly bias, the variance exactly 0", _constant),
     Data("some constant", "one group must not change how another is summed", _some_constant),
-    Data("one last digit", "all but one value are the same, and that differs in its last digit", _one_differs, 1e-30),
-    Data("last digits", "values that differ in the last digit alone", _last_digit, 1e-30),
+    Data("one last digit, eps 1e-30", "all but one value are the same, and that differs in its last digit", _one_differs, 1e-30),
+    Data("last digits, eps 1e-30", "values that differ in the last digit alone", _last_digit, 1e-30),
     Data("outlier first", "what a shift by the first value is worst at", outlier(0.0)),
     Data("outlier", "one value of 1e4 among normal ones, in the middle", outlier(0.5)),
     Data("cancelling", "a mean near 0 of values near 1e4 and -1e4", _cancelling),

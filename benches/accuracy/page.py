@@ -33,21 +33,21 @@ def lines(command: str, rows: Sequence[Row]) -> Iterator[str]:
     """The part of the page that is written by the program."""
     yield f"`{command}`, {datetime.now(timezone.utc):%Y-%m-%d} UTC. {about()}.\n"
     yield from (f"- {sentence}" for sentence in summary(rows))
-    yield "\n## The worst of each kind\n"
+    yield "\n### The worst of each kind\n"
     yield "Of float32, float16 and bfloat16, then of float64, over all norms, data and backends:\n"
     yield from markdown.table(("error", "unit", "bound", "worst", "where", "float64", "where"), _worst_of_kinds(rows))
     long = [row for row in rows if row.data == LONG.name]
     usual = [row for row in rows if row.data != LONG.name]
-    yield "\n## By data, in float32\n"
+    yield "\n### By data, in float32\n"
     yield "The worst of all norms and backends, and PyTorch's worst; bold where it is beyond normcore's bound.\n"
     heads = ("data", "why", "variance", TORCH, "output", TORCH, "gradients", TORCH)
     yield from markdown.table(heads, _by_data([row for row in usual if row.case.dtype == "float32"]))
     if long:
-        yield "\n## Groups of 2^24 values\n"
+        yield "\n### Groups of 2^24 values\n"
         yield "Error of the variance, of the output in its units, and of the worst gradient in its own.\n"
         yield from markdown.table(("norm", "dtype", *BACKENDS, TORCH), _long(long))
     for norm in dict.fromkeys(_norm(row) for row in usual):
-        yield f"\n## {norm}\n"
+        yield f"\n### {norm}\n"
         shapes = dict.fromkeys(row.case.size for row in usual if _norm(row) == norm)
         yield f"{', '.join(shapes)}; of all kinds of data the typical (median) and the worst error.\n"
         columns = ("dtype", "by", *PROMISES, "nearest to its bound", "calls")
@@ -80,7 +80,7 @@ def summary(rows: Sequence[Row]) -> Iterator[str]:
     beyond = [row for row in torch if row.broken]
     yield (
         f"PyTorch on the same data: {len(beyond)} of {len(torch)} calls are beyond these bounds, which it "
-        "does not promise (its statistics, kept in the dtype of x, may be off by 4 eps of that)."
+        "does not promise (its statistics, kept in the dtype of x, may be off by 4 eps of that). By dtype and data, with the number of calls:"
     )
     for dtype in DTYPES:
         calls = [row for row in torch if row.case.dtype == dtype]
