@@ -46,7 +46,8 @@ def normal(offset: float = 0.0, scale: float = 1.0) -> Make:
     """Independent normal values."""
 
     def make(rng: np.random.Generator, seen: View, _: str) -> Array:
-        return np.asarray(scale * rng.standard_normal(seen.shape) + offset)
+        values: Array = rng.standard_normal(seen.shape)
+        return values * scale + offset
 
     return make
 
@@ -146,7 +147,7 @@ DATA = (
     Data("the largest", "to the end of the range (float64: of float32's)", _largest),
     Data("constant", "every group one number: the output is exactly bias, the variance exactly 0", _constant),
     Data("some constant", "one group must not change how another is summed", _some_constant),
-    Data("one last digit, eps 1e-30", "all but one value are the same, and that differs in its last digit", _one_differs, 1e-30),
+    Data("one last digit, eps 1e-30", "values that are equal but one, the next number", _one_differs, 1e-30),
     Data("last digits, eps 1e-30", "values that differ in the last digit alone", _last_digit, 1e-30),
     Data("outlier first", "what a shift by the first value is worst at", outlier(0.0)),
     Data("outlier", "one value of 1e4 among normal ones, in the middle", outlier(0.5)),

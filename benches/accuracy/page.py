@@ -80,7 +80,8 @@ def summary(rows: Sequence[Row]) -> Iterator[str]:
     beyond = [row for row in torch if row.broken]
     yield (
         f"PyTorch on the same data: {len(beyond)} of {len(torch)} calls are beyond these bounds, which it "
-        "does not promise (its statistics, kept in the dtype of x, may be off by 4 eps of that). By dtype and data, with the number of calls:"
+        "does not promise (its statistics, kept in the dtype of x, may be off by 4 eps of that). "
+        "Of each dtype, with the number of calls:"
     )
     for dtype in DTYPES:
         calls = [row for row in torch if row.case.dtype == dtype]
