@@ -108,6 +108,7 @@ class Problem:
     bias: Array
     mean: Array
     var: Array
+    eps: float = EPS
 
 
 def problem(case: Case) -> Problem:

@@ -7,13 +7,13 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from benches import markdown as pages
 from benches import table
 from benches.results import OURS, Result
 from benches.targets import Outcome
 
 FILE = Path(__file__).resolve().parent / "RESULTS.md"
-BEGIN, END = "<!-- benches.peers: begin -->", "<!-- benches.peers: end -->"
-_NEW = f"# Results\n\n{BEGIN}\n{END}\n"
+PROGRAM = "benches.peers"
 
 
 def write(
@@ -40,13 +40,8 @@ def write(
     ValueError
         If the file is there but has no marks.
     """
-    text = file.read_text(encoding="utf-8") if file.exists() else _NEW
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"{file} has no lines {BEGIN} and {END}; add them where the tables belong")
-    lines = "\n".join(markdown(command, about, results, outcomes, columns))
-    file.write_text(f"{before}{BEGIN}\n{lines}\n{END}{after}", encoding="utf-8")
+    lines = markdown(command, about, results, outcomes, columns)
+    pages.replace(file, PROGRAM, lines, "Results")
 
 
 def markdown(
@@ -59,19 +54,16 @@ def markdown(
     rest = [f"{name} {value}" for name, value in about.items() if name not in ("cpu", "cpus", "threads")]
     yield f"Versions: {', '.join(rest)}.\n"
     yield "## Targets\n"
-    yield from _rows(("target", "bound", "measured", "", "notes"), [table.verdict(outcome) for outcome in outcomes])
+    yield from pages.table(
+        ("target", "bound", "measured", "", "notes"), [table.verdict(outcome) for outcome in outcomes]
+    )
     yield "\n## Measurements\n"
     yield "Time of normcore, how many copies that is, and how many times as long the others take.\n"
     heads = ("", OURS, "x copy", *columns)
-    yield from _rows(heads, [[result.name + table.mark(result), *table.cells(result, columns)] for result in results])
+    yield from pages.table(
+        heads, [[result.name + table.mark(result), *table.cells(result, columns)] for result in results]
+    )
     why = list(table.reasons(results))
     if why:
         yield "\nMissing:\n"
         yield from (f"- {reason}" for reason in why)
-
-
-def _rows(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    yield "| " + " | ".join(heads) + " |"
-    yield "|" + "---|" * len(heads)
-    for row in rows:
-        yield "| " + " | ".join(row) + " |"

@@ -10,21 +10,21 @@ from typing import Any
 import numpy as np
 
 import normcore as nc
-from benches.cases import EPS, MB, MOMENTUM, Array, Problem
+from benches.cases import MB, MOMENTUM, Array, Problem
 
 from .base import Contender, NotOffered, Way, Ways
 
 
-def _call(p: Problem) -> tuple[str, tuple[Any, ...], dict[str, Any]]:
+def forward_call(p: Problem) -> tuple[str, tuple[Any, ...], dict[str, Any]]:
     """The forward function of a problem's norm, its arguments and keywords."""
     x, weight, bias, k = p.x, p.weight, p.bias, (p.case.shape[-1],)
     running = {"running_mean": p.mean.copy(), "running_var": p.var.copy(), "momentum": MOMENTUM}
     calls: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
-        "batch_norm": ((x, weight, bias), {**running, "eps": EPS}),
-        "layer_norm": ((x, k, weight, bias, EPS), {}),
-        "rms_norm": ((x, k, weight, EPS), {}),
-        "group_norm": ((x, p.case.groups, weight, bias, EPS), {}),
-        "instance_norm": ((x, weight, bias), {"eps": EPS}),
+        "batch_norm": ((x, weight, bias), {**running, "eps": p.eps}),
+        "layer_norm": ((x, k, weight, bias, p.eps), {}),
+        "rms_norm": ((x, k, weight, p.eps), {}),
+        "group_norm": ((x, p.case.groups, weight, bias, p.eps), {}),
+        "instance_norm": ((x, weight, bias), {"eps": p.eps}),
     }
     return f"{p.case.op}_forward", *calls[p.case.op]
 
@@ -37,10 +37,10 @@ def _function(name: str) -> Callable[..., Any]:
 
 
 def _prepare(p: Problem, out: Array | None) -> tuple[str, Way]:
-    name, arguments, keywords = _call(p)
+    name, arguments, keywords = forward_call(p)
     into = {} if out is None else {"out": out}
     if p.case.direction == "inference":
-        rest = (p.mean, p.var, p.weight, p.bias, False, MOMENTUM, EPS)
+        rest = (p.mean, p.var, p.weight, p.bias, False, MOMENTUM, p.eps)
         return p.case.op, partial(_function(p.case.op), p.x, *rest, **into)
     if p.case.direction == "forward":
         return name, partial(_function(name), *arguments, **keywords, **into)

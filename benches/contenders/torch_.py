@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from benches.cases import EPS, MOMENTUM, Array, Problem
+from benches.cases import MOMENTUM, Array, Problem
 
 from .base import Contender, Way, Ways
 
@@ -25,17 +25,25 @@ def absent() -> str:
 
 
 @contextmanager
-def session(n: int) -> Iterator[None]:
-    """Threads for its loops; inference mode, in which a call passes autograd by."""
+def threads(n: int) -> Iterator[None]:
+    """Threads for its loops."""
     import torch
 
     before = torch.get_num_threads()
     torch.set_num_threads(n)
     try:
-        with torch.inference_mode():
-            yield
+        yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def session(n: int) -> Iterator[None]:
+    """Threads; inference mode, in which a call passes autograd by."""
+    import torch
+
+    with threads(n), torch.inference_mode():
+        yield
 
 
 def tensor(array: Array) -> Any:
@@ -83,15 +91,15 @@ def native_forward(p: Problem, t: Tensors) -> Operation:
 
     aten, k = torch.ops.aten, [p.case.shape[-1]]
     if p.case.op == "batch_norm":
-        arguments: tuple[Any, ...] = (t.x, t.weight, t.bias, t.mean, t.var, True, MOMENTUM, EPS)
+        arguments: tuple[Any, ...] = (t.x, t.weight, t.bias, t.mean, t.var, True, MOMENTUM, p.eps)
         into = aten.native_batch_norm.out
         return Operation(torch.native_batch_norm, arguments, into, ("out", "save_mean", "save_invstd"))
     if p.case.op == "layer_norm":
-        arguments = (t.x, k, t.weight, t.bias, EPS)
+        arguments = (t.x, k, t.weight, t.bias, p.eps)
         return Operation(torch.native_layer_norm, arguments, aten.native_layer_norm.out)
     if p.case.op == "rms_norm":
-        return Operation(aten._fused_rms_norm.default, (t.x, k, t.weight, EPS))
-    arguments = (t.x, t.weight, t.bias, *_sizes(p), EPS)
+        return Operation(aten._fused_rms_norm.default, (t.x, k, t.weight, p.eps))
+    arguments = (t.x, t.weight, t.bias, *_sizes(p), p.eps)
     return Operation(torch.native_group_norm, arguments, aten.native_group_norm.out)
 
 
@@ -101,11 +109,11 @@ def functional_forward(p: Problem, t: Tensors) -> Operation:
 
     training, k = p.case.direction == "forward", (p.case.shape[-1],)
     table: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
-        "batch_norm": (F.batch_norm, (t.x, t.mean, t.var, t.weight, t.bias, training, MOMENTUM, EPS)),
-        "layer_norm": (F.layer_norm, (t.x, k, t.weight, t.bias, EPS)),
-        "rms_norm": (F.rms_norm, (t.x, k, t.weight, EPS)),
-        "group_norm": (F.group_norm, (t.x, p.case.groups, t.weight, t.bias, EPS)),
-        "instance_norm": (F.instance_norm, (t.x, None, None, t.weight, t.bias, True, MOMENTUM, EPS)),
+        "batch_norm": (F.batch_norm, (t.x, t.mean, t.var, t.weight, t.bias, training, MOMENTUM, p.eps)),
+        "layer_norm": (F.layer_norm, (t.x, k, t.weight, t.bias, p.eps)),
+        "rms_norm": (F.rms_norm, (t.x, k, t.weight, p.eps)),
+        "group_norm": (F.group_norm, (t.x, p.case.groups, t.weight, t.bias, p.eps)),
+        "instance_norm": (F.instance_norm, (t.x, None, None, t.weight, t.bias, True, MOMENTUM, p.eps)),
     }
     return Operation(*table[p.case.op])
 
@@ -117,12 +125,12 @@ def backward(p: Problem, t: Tensors) -> Operation:
     aten, k, every = torch.ops.aten, [p.case.shape[-1]], [True, True, True]
     if p.case.op == "rms_norm":
         wide = torch.promote_types(t.x.dtype, torch.float32)
-        rstd = torch.rsqrt(t.x.to(wide).square().mean(-1, keepdim=True) + EPS).to(t.x.dtype)
+        rstd = torch.rsqrt(t.x.to(wide).square().mean(-1, keepdim=True) + p.eps).to(t.x.dtype)
         return Operation(_rms_backward, (t.dy, t.x, rstd, t.weight))
     forward = native_forward(p, t)
     _, mean, rstd = forward.function(*forward.arguments)
     if p.case.op == "batch_norm":
-        arguments: tuple[Any, ...] = (t.dy, t.x, t.weight, t.mean, t.var, mean, rstd, True, EPS, every)
+        arguments: tuple[Any, ...] = (t.dy, t.x, t.weight, t.mean, t.var, mean, rstd, True, p.eps, every)
         call = aten.native_batch_norm_backward
     elif p.case.op == "layer_norm":
         arguments = (t.dy, t.x, k, mean, rstd, t.weight, t.bias, every)
@@ -146,7 +154,7 @@ def _autograd(p: Problem) -> Way:
     with torch.inference_mode(False), torch.enable_grad():
         t = tensors(p)
         x, weight = t.x.detach().requires_grad_(), t.weight.detach().requires_grad_()
-        y = torch.nn.functional.rms_norm(x, (x.shape[-1],), weight, EPS)
+        y = torch.nn.functional.rms_norm(x, (x.shape[-1],), weight, p.eps)
 
     def call() -> Any:
         with torch.inference_mode(False):
@@ -181,7 +189,7 @@ def _ways(p: Problem) -> Ways:
     if p.case.direction == "forward":
         return ways | _both("native", native_forward(p, t))
     empty = torch.empty(0, dtype=t.x.dtype)
-    arguments = (t.x, t.weight, t.bias, t.mean, t.var, False, MOMENTUM, EPS)
+    arguments = (t.x, t.weight, t.bias, t.mean, t.var, False, MOMENTUM, p.eps)
     ways["native(out=)"] = partial(torch.native_batch_norm, *arguments, out=(torch.zeros_like(t.x), empty, empty))
     return ways
 
