@@ -63,8 +63,8 @@ class UnitLengthScaler(WeightedLearning, ColumnScaler):
     Notes
     -----
     NaN counts for nothing in a length and stays where it is; a row or column of zeros stays as it is. Lengths of rows
-    and columns neither overflow nor vanish. A weight counts as often as the row occurs, with ``axis=0``; with ``axis=1``
-    it changes nothing. float16, float32 and float64 stay what they are.
+    and columns neither overflow nor vanish. A weight counts as often as the row occurs, with ``axis=0``; with
+    ``axis=1`` it changes nothing. float16, float32 and float64 stay what they are.
 
     Examples
     --------
