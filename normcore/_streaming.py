@@ -41,6 +41,8 @@ class Streaming:
 
     def __init__(self, axis: int = -1) -> None:
         try:
+            if isinstance(axis, bool | np.bool_):
+                raise TypeError
             self.axis = operator.index(axis)
         except TypeError:
             raise TypeError(f"{self._name}: axis must be an int, got {axis!r}.") from None
@@ -97,12 +99,13 @@ class Streaming:
             self._take(other._sums)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return everything as a plain dict of ints and float64 arrays, for `load_state_dict`, npz or JSON.
+        """Return everything as a plain dict of ints and float64 arrays, for `load_state_dict` or npz.
 
         Returns
         -------
         dict
-            The options of the constructor; after the first update the sums besides.
+            The options of the constructor; after the first update the sums besides. For JSON:
+            ``{key: np.asarray(value).tolist() for key, value in state.items()}``.
         """
         return {**self._options(), **({} if self._sums is None else self._sums.to_dict())}
 
@@ -116,9 +119,17 @@ class Streaming:
 
         Raises
         ------
+        TypeError
+            If it is no mapping.
         ValueError
-            If keys are missing or unknown, or shapes do not fit. Nothing has been changed then.
+            If keys are missing or unknown, values are not numbers, shapes do not fit or a count is negative, NaN or
+            infinite. Nothing has been changed then.
         """
+        if not isinstance(state_dict, Mapping):
+            raise TypeError(
+                f"{self._name}.load_state_dict: state_dict must be a mapping, got {type(state_dict).__name__}; pass "
+                "what state_dict() returned."
+            )
         given, empty = set(state_dict), self._empty(0)
         options, sums = set(self._options()), set(empty.to_dict())
         if given != options and given != options | sums:
@@ -127,9 +138,22 @@ class Streaming:
                 f"{sorted(sums)}, got {sorted(map(str, given))}."
             )
         # npz makes arrays of numbers too.
-        new = type(self)(**{key: np.asarray(state_dict[key]).item() for key in options})
+        numbers = {key: self._numbers(key, state_dict[key]) for key in given}
+        for key in options:
+            if numbers[key].size != 1:
+                raise ValueError(
+                    f"{self._name}.load_state_dict: state_dict[{key!r}] must be a single value, got shape "
+                    f"{numbers[key].shape}."
+                )
+        new = type(self)(**{key: numbers[key].item() for key in options})
         if given != options:
-            new._sums = new._restored({key: np.array(state_dict[key], np.float64) for key in sums})
+            # Written so that NaN is refused too.
+            if not np.all((numbers["count"] >= 0) & (numbers["count"] < np.inf)):
+                raise ValueError(
+                    f"{self._name}.load_state_dict: state_dict['count'] must be finite and not negative, but has other "
+                    "values or NaN."
+                )
+            new._sums = new._restored({key: numbers[key].astype(np.float64) for key in sums})
         vars(self).update(vars(new))
 
     # --- what a subclass says -----------------------------------------------------------------------------------------
@@ -215,6 +239,18 @@ class Streaming:
                 f"pass the same features, or begin a new {self._name}."
             )
 
+    def _numbers(self, key: str, value: Any) -> Array:
+        try:
+            array = np.asarray(value)
+        except ValueError:
+            array = np.asarray(None)
+        if array.dtype.kind not in "fiub":
+            raise ValueError(
+                f"{self._name}.load_state_dict: state_dict[{key!r}] must be real numbers, got {type(value).__name__}; "
+                "pass what state_dict() returned."
+            )
+        return array
+
     def _restored(self, arrays: Mapping[str, Float64]) -> Any:
         """Sums of these arrays, whose shapes are those that a number of features asks for."""
         sums = self._empty(arrays["mean"].size)
@@ -266,6 +302,16 @@ def _as_values(x: Any, who: str) -> Array:
     except (TypeError, ValueError):
         raise TypeError(f"{who}.update: x must be an array, got rows of unequal length.") from None
     half = array.dtype.name in ("float16", "float32", "float64", "bfloat16")
+    if array.dtype.kind == "O":
+        raise TypeError(
+            f"{who}.update: x must be an array of numbers, got {type(x).__name__}, which NumPy takes for objects; pass "
+            "numbers alone, np.nan for what is missing."
+        )
+    if array.dtype.kind == "c":
+        raise TypeError(
+            f"{who}.update: x must be floating point (up to float64) or integers, got {array.dtype}; pass x.real and "
+            "x.imag as features of their own, or np.abs(x)."
+        )
     if not (half or array.dtype.kind in "iu"):
         raise TypeError(
             f"{who}.update: x must be floating point (up to float64) or integers, got {array.dtype}; "

@@ -33,7 +33,16 @@ def apply_line(line: Line, X: Array, out: Array | None) -> Array:
     centre, slope, shift = line
     zeros, ones = _constants(X.shape[1])
     centre = zeros if centre is None else centre
-    return batch_norm(X, centre, ones, ones if slope is None else slope, shift, eps=_NOTHING, out=out)
+    try:
+        return batch_norm(X, centre, ones, ones if slope is None else slope, shift, eps=_NOTHING, out=out)
+    except ValueError:  # not looked for before: a single row would notice
+        for value in (centre, slope, shift):
+            if value is not None and np.shape(value) != zeros.shape:
+                raise ValueError(
+                    f"X has {len(zeros)} features, but an attribute of the scaler that `transform` uses (such as "
+                    f"scale_) has been given the shape {np.shape(value)}; it must have one number for each feature."
+                ) from None
+        raise
 
 
 @lru_cache(16)

@@ -165,6 +165,8 @@ class UnitLengthScaler(WeightedLearning, ColumnScaler):
             y, ctx = rms_norm_forward(X, X.shape[1], root, eps=_NOTHING)
             length = ctx.rstd  # its reciprocal, for which the bounds are the same
         else:
+            if self.norm not in ("l1", "max"):  # set since, and to nothing that there is
+                self._validate_params()
             y, length = _quotients(X, self.norm)
         odd = ~((length > _PLAIN[0]) & (length < _PLAIN[1]))
         if odd.any():  # zeros, NaN, or what is beyond float64 when it is squared or added up

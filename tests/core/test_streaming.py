@@ -191,11 +191,32 @@ def test_wrong_states_change_nothing(rng, kind):
         ({key: value for key, value in good.items() if key != "mean"}, "state_dict must have the keys"),
         ({**good, "mean": np.zeros(3)}, r"must have shape \(3,"),
         ({**good, "mean": np.zeros((1, 2))}, r"state_dict\['mean'\] must have shape \(2,\), .* got \(1, 2\)"),
+        ({**good, "mean": None}, r"state_dict\['mean'\] must be real numbers, got NoneType"),
+        ({**good, "mean": ["a", "b"]}, r"state_dict\['mean'\] must be real numbers, got list"),
+        ({**good, "mean": [[1.0], [1.0, 2.0]]}, r"state_dict\['mean'\] must be real numbers, got list"),
+        ({**good, "axis": [1, 2]}, r"state_dict\['axis'\] must be a single value, got shape \(2,\)"),
+        ({**good, "count": -good["count"]}, r"state_dict\['count'\] must be finite and not negative"),
+        ({**good, "count": good["count"] * np.nan}, r"state_dict\['count'\] must be finite and not negative"),
     ]
     for state, message in cases:
         with pytest.raises(ValueError, match=message):
             running.load_state_dict(state)
         assert repr(running) == before
+    for state in (None, [1], "axis"):
+        with pytest.raises(TypeError, match=r"state_dict must be a mapping, got .*; pass what state_dict\(\) returned"):
+            running.load_state_dict(state)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_advice_that_can_be_followed(kind):
+    for x, name in ((None, "NoneType"), ({"a": [1.0]}, "dict"), ([[None, 1.0]], "list")):
+        with pytest.raises(TypeError, match=f"x must be an array of numbers, got {name}, .*; pass numbers alone"):
+            kind().update(x)
+    with pytest.raises(TypeError, match=r"got complex128; pass x\.real and x.imag as features of their own"):
+        kind().update([[1j]])
+    for axis in (True, np.False_):
+        with pytest.raises(TypeError, match="axis must be an int, got "):
+            kind(axis)
 
 
 @pytest.mark.parametrize("kind", KINDS)

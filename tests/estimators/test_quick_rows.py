@@ -106,6 +106,17 @@ def test_attributes_count_as_they_are(rng):
         np.testing.assert_allclose(scaler.inverse_transform(x[:rows]), np.add(x[:rows], [1, 2, 3]), rtol=1e-14)
 
 
+def test_what_attributes_and_parameters_have_become_is_refused(rng):
+    x = rng.normal(size=(50, 4))
+    scaler = StandardScaler().fit(x)
+    scaler.scale_ = scaler.scale_[:3]
+    for rows in (1, 50):
+        with pytest.raises(ValueError, match=r"X has 4 features, but an attribute of the scaler .* the shape \(3,\)"):
+            scaler.transform(x[:rows])
+        with pytest.raises(ValueError, match="The 'norm' parameter of UnitLengthScaler must be a str among"):
+            UnitLengthScaler().fit(x).set_params(norm="zz").transform(x[:rows])
+
+
 def test_copy_false_is_obeyed(rng):
     x = rng.normal(size=(50, 3))
     scaler = StandardScaler(copy=False).fit(x)
