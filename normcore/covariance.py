@@ -26,8 +26,8 @@ class RunningCovariance(Streaming):
         \delta = mean_b - mean_a, \quad mean = mean_a + \delta \frac{n_b}{n_a + n_b}, \quad
         P = P_a + P_b + \delta \delta^T \frac{n_a n_b}{n_a + n_b}
 
-    so nothing cancels, and neither the sizes of the parts nor the order or grouping in which they are merged make a
-    difference beyond rounding. The memory is that of the matrix and of a block of rows.
+    so no large products cancel, and neither the sizes of the parts nor the order or grouping in which they are merged
+    make a difference beyond rounding, which at an offset is that of `RunningMoments`. The memory is that of the matrix and of a block of rows.
 
     Parameters
     ----------

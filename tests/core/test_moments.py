@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 import re
+from fractions import Fraction
 
 import ml_dtypes
 import numpy as np
@@ -110,6 +111,22 @@ def test_far_from_zero(rng):
     np.testing.assert_allclose(moments.var, var, rtol=1e-8)
     holes = np.where(rng.random(x.shape) < 0.3, np.nan, x)
     np.testing.assert_allclose(fed(holes, (17, 1000)).var, expected(holes)[2], rtol=1e-8)
+
+
+def test_a_merge_at_an_offset_is_off_by_no_more_than_is_said(rng):
+    """eps |mean| |delta| + (eps mean)**2, besides the rounding of the variance itself; against rational numbers."""
+    eps = np.finfo(np.float64).eps
+    for exponent in range(0, 13, 2):
+        mean = 10.0**exponent
+        for spread in (1e-12 * mean, 1e-9 * mean, 1e-4 * mean):
+            x = mean + spread * (rng.normal(size=11) + np.repeat([0, 2], [6, 5]))
+            one, two = fed(x[:6]), fed(x[6:])
+            delta = abs(one.mean - two.mean)[0]
+            one.merge(two)
+            exact = [Fraction(value) for value in x]
+            centre = sum(exact) / 11
+            var = float(sum((value - centre) ** 2 for value in exact) / 11)
+            assert abs(one.var[0] - var) <= eps * mean * delta + (eps * mean) ** 2 + 4 * eps * var
 
 
 def test_a_constant_has_no_variance(rng):
