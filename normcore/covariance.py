@@ -27,7 +27,8 @@ class RunningCovariance(Streaming):
         P = P_a + P_b + \delta \delta^T \frac{n_a n_b}{n_a + n_b}
 
     so no large products cancel, and neither the sizes of the parts nor the order or grouping in which they are merged
-    make a difference beyond rounding, which at an offset is that of `RunningMoments`. The memory is that of the matrix and of a block of rows.
+    make a difference beyond rounding, which at an offset is that of `RunningMoments`. The memory is that of
+    the matrix and of a block of rows.
 
     Parameters
     ----------

@@ -28,9 +28,9 @@ class RunningMoments(Streaming):
 
     so no large squares cancel, and neither the sizes of the parts nor the order or grouping in which they are merged
     make a difference beyond rounding. Means are float64: a merge puts the variance off by up to
-    :math:`\epsilon |mean| |\delta| + (\epsilon \, mean)^2`, 2e-10 of it at an offset of
-    a million deviations. Contiguous floating point data are read where they are, once for the
-    mean and variance and once for the extremes; everything else comes in blocks that fit in cache.
+    :math:`\epsilon |mean| |\delta| + (\epsilon \, mean)^2`, 2e-10 of it at an offset of a million deviations.
+    Contiguous floating point data are read where they are, once for the mean and variance and once for the extremes;
+    everything else comes in blocks that fit in cache.
 
     Parameters
     ----------

@@ -55,9 +55,9 @@ class StandardScaler(WeightedLearning, ColumnScaler):
 
     Notes
     -----
-    NaN is left out in `fit` and stays in `transform`. Statistics are float64 whatever the input, right at any offset,
-    and the same bits for any number of threads; float16, float32 and float64 stay what they are. Sparse data are
-    refused: centring would make them dense.
+    NaN is left out in `fit` and stays in `transform`. Statistics are float64 whatever the input, of distances from
+    the mean, and the same bits for any number of threads; float16, float32 and float64 stay what they are. Sparse data
+    are refused: centring would make them dense.
 
     Chan, Golub & LeVeque 1983, Algorithms for computing the sample variance.
 
