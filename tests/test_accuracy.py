@@ -7,6 +7,7 @@ import math
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import oracle
@@ -108,6 +109,21 @@ def test_what_peers_break_is_no_failure(capsys, monkeypatch):
     monkeypatch.setattr(program.torch_, "threads", nullcontext)  # it need not be installed
     assert program.main(["--quick", "--only", "rms_norm float32"]) == 0
     assert "PyTorch on the same data: 22 of 22 calls are beyond" in capsys.readouterr().out
+
+
+def test_without_ml_dtypes_bfloat16_is_left_out(capsys, monkeypatch):
+    from benches.accuracy import __main__ as program
+
+    def without(name):
+        return None if name == "ml_dtypes" else importlib.util.find_spec(name)
+
+    monkeypatch.setattr(program, "importlib", SimpleNamespace(util=SimpleNamespace(find_spec=without)))
+    monkeypatch.setattr(program, "contenders", dict)
+    assert program.main(["--quick"]) == 0
+    said = capsys.readouterr()
+    assert "bfloat16 is left out: ml_dtypes" in said.out
+    assert "float16" in said.err
+    assert "bfloat16" not in said.err
 
 
 def test_words_that_leave_nothing_are_refused(capsys):

@@ -46,21 +46,22 @@ def normal(offset: float = 0.0, scale: float = 1.0) -> Make:
     """Independent normal values."""
 
     def make(rng: np.random.Generator, seen: View, _: str) -> Array:
-        values: Array = rng.standard_normal(seen.shape)
-        return values * scale + offset
+        return scale * rng.standard_normal(seen.shape) + offset
 
     return make
 
 
 def _largest(rng: np.random.Generator, seen: View, dtype: str) -> Array:
     largest = _NUMBERS["float32" if dtype == "float64" else dtype][2]
-    return rng.uniform(-largest, largest, seen.shape)
+    values: Array = rng.uniform(-largest, largest, seen.shape)
+    return values
 
 
 def _constant(rng: np.random.Generator, seen: View, _: str) -> Array:
     """A number for each group, of any size."""
     numbers = rng.standard_normal(_reduced(seen)) * 10.0 ** rng.integers(-3, 4, _reduced(seen))
-    return np.broadcast_to(numbers, seen.shape).copy()
+    values: Array = np.broadcast_to(numbers, seen.shape).copy()
+    return values
 
 
 def _last_digit(rng: np.random.Generator, seen: View, dtype: str) -> Array:
