@@ -7,8 +7,8 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 
-from normcore._dispatch import asked_for
 from normcore._threads import PARALLEL_BYTES, threads
+from normcore.functional._own_threads import own_threads
 
 from ._checks import Array, as_input
 from .module import Module, Parameter
@@ -31,7 +31,7 @@ def _may_use_threads(nbytes: int) -> bool:
     """Whether a norm of so many bytes is left to choose; below PARALLEL_BYTES it chooses one thread by itself."""
     if nbytes < PARALLEL_BYTES or nbytes >= OTHERS_BYTES:
         return True
-    return nbytes >= THREADED_BYTES and asked_for() in (None, "cython")
+    return nbytes >= THREADED_BYTES and own_threads()
 
 
 class Context(Protocol):

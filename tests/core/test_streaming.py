@@ -136,7 +136,8 @@ def test_layouts(rng, monkeypatch, kind, layout, axis):
 def test_any_grouping_gives_the_same(seed, kind, weighted, offset):
     """((a b) (c d)), (((a b) c) d), (d (c (b a))) and all at once."""
     rng = np.random.default_rng(seed)
-    parts = [rng.normal(size=(n, 3)) * [1, 1e-3, 1e3] + offset for n in rng.integers(0, 9, 4)]
+    scale = np.array([1, 1e-3, 1e3])
+    parts = [rng.normal(size=(n, 3)) * scale + offset for n in rng.integers(0, 9, 4)]
     weights = [rng.random(len(part)) if weighted else None for part in parts]
     leaves = [fed(kind, part, w) for part, w in zip(parts, weights, strict=True)]
 
@@ -155,7 +156,17 @@ def test_any_grouping_gives_the_same(seed, kind, weighted, offset):
         merged(merged(merged(a, b), c), d),
         merged(d, merged(c, merged(b, a))),
     ):
-        assert_same(tree, whole, **tolerance)
+        if kind is RunningMoments:
+            assert_same(tree, whole, **tolerance)
+            continue
+        # Of a covariance, the rounding of one feature's mean times the distance in the other, which may be far larger
+        # than the covariance of the two.
+        moved = 8 * np.finfo(float).eps * abs(offset) * np.add.outer(scale, scale)
+        np.testing.assert_allclose(tree.count, whole.count, rtol=1e-12)
+        np.testing.assert_allclose(tree.mean, whole.mean, **tolerance)
+        assert np.all(
+            np.abs(tree.cov - whole.cov) <= moved + tolerance["rtol"] * np.abs(whole.cov) + tolerance["atol"]
+        ) or (np.isnan(tree.cov).all() and np.isnan(whole.cov).all())
 
 
 @pytest.mark.parametrize("kind", KINDS)

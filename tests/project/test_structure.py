@@ -41,7 +41,7 @@ BELOW = {
     "_streaming": set(),
     "moments": {"functional", "_streaming"},
     "covariance": {"functional", "_streaming"},
-    "nn": {"functional", "_dispatch", "_threads", "_workers", "_compiled_pool"},  # for asked_for(): whose threads
+    "nn": {"functional", "_threads", "_workers", "_compiled_pool"},
     "optim": {"nn", "_dispatch", "_threads", "_workers"},  # for the backend asked for, and how many threads
     # data for the cut into training and validation rows; _dispatch for asked_for(): a wrong NORMCORE_BACKEND is no
     # fault of the data
