@@ -27,9 +27,9 @@ them all. Threads only decide who does a piece.
 call does not wait for a thread that the system has not woken: on a busy machine of two cores (float32, 1 to 26 MB)
 calls took 23 to 78 ms with OpenMP's barriers, and now 0.06 to 26. On an idle one 48 cases of 0.4 to 65 MB take 0.97 of
 the time in the geometric mean, single ones 0.67 (32 x 64 x 28 x 28, backward) to 1.3 (100000 x 64 and 8 x 32 x 40 x 40,
-on a shared machine, in one run of two). A pass over what was just read goes back over each thread's own part (`mirrored`), whose
-end is in the cache of its core. Tried on two cores, no difference seen: parts that are interleaved instead of halves,
-idle threads that keep the core while they spin, a caller that keeps it for 0.1 ms while it waits.
+on a shared machine, in one run of two). A pass over what was just read goes back over each thread's own part
+(`mirrored`), whose end is in the cache of its core. Tried on two cores, no difference seen: parts that are interleaved
+instead of halves, idle threads that keep the core while they spin, a caller that keeps it for 0.1 ms while it waits.
 
 *One task, one stretch of cache.* A task takes a block of channels (or rows) that fits the L2 cache through all passes,
 so the second pass reads from there. Few and large channels are cut into pieces instead, with a barrier between the
