@@ -175,11 +175,15 @@ class _Session:
             complain(traceback.format_exc())
             return self._give_up(Section(study.name, line, None, {}, f"{type(error).__name__}: {error}"))
         # Files first: standard output may be full or closed. If it is a file that fails, the table still comes.
-        images = self._write(study.name, result)
+        interrupted: str = result.interrupted
+        images: dict[str, bytes] = {}
+        try:
+            self._write(study.name, result, images)
+        except KeyboardInterrupt:  # what was measured is not lost for want of a picture
+            interrupted = interrupted or "Interrupted: the pictures that are missing were not drawn."
         self.sections.append(Section(study.name, line, result, images))
         self._report()
         print(("\n" if len(self.sections) > 1 else "") + result.table(), flush=True)
-        interrupted: str = result.interrupted
         return interrupted
 
     def _give_up(self, section: Section) -> str:
@@ -189,18 +193,16 @@ class _Session:
         self._report()
         return ""
 
-    def _write(self, name: str, result: Outcome) -> dict[str, bytes]:
-        """Write the numbers and the pictures; return the pictures that are for the report."""
+    def _write(self, name: str, result: Outcome, images: dict[str, bytes]) -> None:
+        """Write the numbers and the pictures; put the pictures that are for the report into `images`."""
         from normcore.studies._writing import files
 
         wanted = {picture.name + picture.suffix: picture.name for picture in result.pictures if picture.report}
-        images = {}
         for file, content in files(result, self.pictures):
             if file in wanted:
                 images[wanted[file]] = content
             if not self._put(self.folder / name if self.several else self.folder, file, content):
                 break
-        return images
 
     def _report(self, note: str = "") -> None:
         from normcore.studies._html import report

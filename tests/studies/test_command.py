@@ -22,6 +22,7 @@ from normcore import studies
 from normcore.cli import main
 from normcore.data import DataNotFoundError
 from normcore.studies import Result, Study
+from normcore.studies._picture import Picture
 from normcore.studies._table import Column, Table
 
 
@@ -150,6 +151,26 @@ def test_half_a_study_is_written_and_ends_with_130(name, table, tmp_path, capsys
     assert printed.err.splitlines()[-1].startswith("normcore: interrupted: 2 of 6.")
     assert "Interrupted: 2 of 6." in (tmp_path / "index.html").read_text()
     assert not (tmp_path / "bare").exists()
+
+
+@pytest.mark.parametrize("name", ["one", "all"])
+def test_ctrl_c_while_pictures_are_drawn_keeps_the_numbers(name, table, tmp_path, capsys, monkeypatch):
+    pytest.importorskip("matplotlib", reason="without matplotlib there are no pictures")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
+
+    def run(config, progress):
+        picture = Picture("late", "Never drawn.", failing(KeyboardInterrupt()))
+        return dataclasses.replace(made("one", config, progress), pictures=(picture,))
+
+    table(one=run, bare=None)
+    assert main(["study", name, "--out", str(tmp_path)]) == 130
+    printed = capsys.readouterr()
+    assert "one is done." in printed.out
+    assert printed.err.splitlines()[-1].startswith(
+        "normcore: interrupted: the pictures that are missing were not drawn."
+    )
+    assert "one is done." in (tmp_path / "index.html").read_text()
+    assert (tmp_path / ("one/" * (name == "all")) / "result.json").is_file()
 
 
 def test_a_folder_that_fills_up_still_gives_the_tables(table, tmp_path, capsys):
