@@ -1,4 +1,4 @@
-"""Threads of our own, for the loops of a training step: see workers.h."""
+"""Threads of our own, for norms, products and the steps of optimisers: see workers.h."""
 
 
 cdef extern from "workers.h":

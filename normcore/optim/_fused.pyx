@@ -55,7 +55,7 @@ cdef extern from "loops/steps.h":
     const Steps* steps_of(int) noexcept nogil
 
 cdef enum:
-    PIECE = 4096  # values of a task: a microsecond
+    PIECE = 4096  # values of a task, a microsecond: parameters end anywhere, and parts should still be of equal size
 
 cdef tuple VECTORS = ("baseline", "avx2", "avx512")
 cdef int vectors = 2 if STEPS_AVX512 else 1 if STEPS_AVX2 else 0
