@@ -12,6 +12,7 @@ again. Exit code 1: a fault survived that ``equivalent.txt`` does not explain.
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import pickle
 import random
@@ -122,7 +123,8 @@ class Run:
         session.in_turn([("", tracing, 3600.0)], 1, lambda _, died: None)
         ran: dict[str, session.Ran] = pickle.loads(traced.read_bytes())
         self.voice.write(f"{len(ran)} of {len(items)} tests pass; {len(self.todo)} faults\n")
-        functions = {path: session.functions_of(path) for path in paths}
+        functions, caches = {path: session.functions_of(path) for path in paths}, session.caches()
+        gc.freeze()  # a collection would touch, and so copy, all that the forks share
 
         def inside(fault: Fault, tests: list[str]) -> str:
             session.limit_memory()
@@ -132,6 +134,8 @@ class Run:
                 return "no program"
             if not session.replace(functions[str(fault.path)], code):
                 return "again"
+            for cached in caches:
+                cached.cache_clear()
             plugin.failed = None
             return session.run(plugin, [items[name] for name in tests])
 

@@ -171,8 +171,9 @@ def trace(plugin: Collected, items: Sequence[pytest.Item], paths: Sequence[str])
         plugin.failed = None
         lines.clear()
         began = time.perf_counter()
-        threading.settrace(call)
-        sys.settrace(call)
+        if wanted:
+            threading.settrace(call)
+            sys.settrace(call)
         item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
         sys.settrace(None)
         threading.settrace(None)  # type: ignore[arg-type] # the stubs do not know that it takes None
@@ -217,6 +218,12 @@ def functions_of(path: str) -> list[FunctionType]:
     return [f for f in gc.get_objects() if isinstance(f, FunctionType) and f.__code__.co_filename == path]
 
 
+def caches() -> list[Any]:
+    """Of normcore's functions: what the collection of the tests left there is the original's."""
+    every = (thing for thing in gc.get_objects() if type(thing) is functools._lru_cache_wrapper)
+    return [cached for cached in every if (cached.__module__ or "").startswith("normcore")]
+
+
 def replace(functions: Sequence[FunctionType], code: CodeType) -> bool:
     """Give the functions of a module the code they have in `code`. False where one cannot take it."""
     found: dict[tuple[str, int], list[CodeType]] = {}
@@ -228,9 +235,6 @@ def replace(functions: Sequence[FunctionType], code: CodeType) -> bool:
         if len(new) != 1 or new[0].co_freevars != old.co_freevars:
             return False
         function.__code__ = new[0]
-    for cached in gc.get_objects():  # what the collection of the tests left there is the original's
-        if type(cached) is functools._lru_cache_wrapper and cached.__module__.startswith("normcore"):
-            cached.cache_clear()
     return True
 
 
