@@ -129,9 +129,9 @@ def _entry(owner: str, i: int, param: Parameter, entry: State, kind: Kind) -> St
     return loaded
 
 
-def like(param: Parameter, dtype: np.dtype[Any] | None = None) -> Any:
+def like(param: Parameter, dtype: np.dtype[Any]) -> Any:
     """A new array in the shape and memory order of a parameter, for its state."""
-    return np.empty_like(param.data, working_dtype(param) if dtype is None else dtype, subok=False)
+    return np.empty_like(param.data, dtype, subok=False)
 
 
 def _as_step(value: Any, what: str) -> int:

@@ -91,9 +91,8 @@ class Optimizer:
             setattr(cls, name, Option(name))
 
     def __init__(self, params: Params, lr: float) -> None:
+        self._defaults: Group  # which the first option to be set has made
         self.lr = lr
-        vars(self).setdefault("_defaults", {})
-        self._defaults: Group
         self.state: dict[Parameter, State] = {}
         name = type(self).__name__
         found = _as_list(params, name)

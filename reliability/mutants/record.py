@@ -38,8 +38,8 @@ def write(path: Path, result: Result) -> None:
 def equivalents(text: str) -> dict[tuple[str, str], str]:
     """(module, key) -> why no test can tell the fault from the original.
 
-    A line ``# module`` says whose the faults below it are; under each stands its reason, indented, and may hold for
-    several above it.
+    All before the first line ``# module`` is for readers. It says whose the faults below it are; under each stands its
+    reason, indented, which may hold for several above it.
     """
     found: dict[tuple[str, str], str] = {}
     module, waiting = "", list[str]()
@@ -51,7 +51,7 @@ def equivalents(text: str) -> dict[tuple[str, str], str]:
             for key in waiting:
                 found[module, key] = " ".join([found.get((module, key), ""), line.strip()]).strip()
             reason = True
-        elif line.strip():
+        elif line.strip() and module:
             if reason:
                 waiting.clear()
             reason = False

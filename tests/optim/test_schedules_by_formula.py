@@ -19,6 +19,7 @@ from normcore.optim import (
     LinearLR,
     MultiStepLR,
     OneCycleLR,
+    Optimizer,
     SequentialLR,
     StepLR,
 )
@@ -113,12 +114,14 @@ def test_without_momentum_the_momentum_is_left_alone():
 
 
 def test_the_end_of_a_cycle_may_be_loaded():
-    schedule = OneCycleLR(optimizer(), 1.0, 4)
+    options = dict(pct_start=0.5, anneal_strategy="linear", div_factor=1.0, final_div_factor=2.0)
+    schedule = OneCycleLR(optimizer(), 1.0, 4, **options)
     for _ in range(4):
         schedule.step()
+    assert schedule.get_last_lr()[0] == 0.25  # from 1 at step 1 to 0.5 at step 3, and one step further
     state = schedule.state_dict()
     assert state["last_epoch"] == state["total_steps"] == 4
-    other = OneCycleLR(optimizer(), 1.0, 4)
+    other = OneCycleLR(optimizer(), 1.0, 4, **options)
     other.load_state_dict(state)
     assert other.get_last_lr() == schedule.get_last_lr()
 
@@ -133,6 +136,22 @@ def test_a_cycle_takes_over_the_phases_of_another():
         long.step()
         short.step()
         assert short.get_last_lr() == long.get_last_lr()
+
+
+@pytest.mark.parametrize("name", ["total_steps", "div_factor", "final_div_factor"])
+def test_a_number_that_does_not_fit_is_named(name):
+    with pytest.raises(ValueError, match=rf"^OneCycleLR: {name} must be "):
+        OneCycleLR(optimizer(), 1.0, **{"total_steps": 9, name: 0})
+
+
+def test_a_cycle_without_momentum_is_for_any_optimizer():
+    class Plain(Optimizer):
+        pass
+
+    cycles = [OneCycleLR(Plain([Parameter(np.ones(1))], 0.1), 1.0, 9, cycle_momentum=False) for _ in range(2)]
+    cycles[0].step()
+    cycles[1].load_state_dict(cycles[0].state_dict())
+    assert cycles[1].get_last_lr() == cycles[0].get_last_lr()
 
 
 @pytest.mark.parametrize(
@@ -172,7 +191,7 @@ def test_a_repr_hides_what_is_not_an_option():
     assert repr(OneCycleLR(optimizer(), 1.0, 5)) == "OneCycleLR(total_steps=5, cycle_momentum=True, per_epoch=False)"
 
 
-@pytest.mark.parametrize("milestones", [3, "12", None, [0], [2.5], ["a"]])
+@pytest.mark.parametrize("milestones", [3, "12", "", None, [0], [2.5], ["a"]])
 def test_milestones_are_positive_ints(milestones):
     with pytest.raises((TypeError, ValueError), match=r"^MultiStepLR: milestones must be positive ints, got "):
         MultiStepLR(optimizer(), milestones)

@@ -211,6 +211,17 @@ def test_a_state_is_in_the_dtype_and_order_of_its_parameter():
     np.testing.assert_array_equal(loaded, np.arange(6.0).reshape(2, 3))
 
 
+def test_a_state_is_a_plain_array_whatever_the_parameter_is(tmp_path):
+    param = Parameter(np.memmap(tmp_path / "values", np.float64, "w+", shape=3))
+    optimizer = Adam([param])
+    param.grad = np.ones(3)
+    optimizer.step()
+    optimizer.load_state_dict(optimizer.state_dict())
+    assert type(optimizer.state[param]["exp_avg"]) is np.ndarray
+    optimizer.step()
+    np.testing.assert_allclose(param.data, -2e-3, rtol=1e-6)
+
+
 @pytest.mark.parametrize("name", ["amsgrad", "maximize", "decoupled_weight_decay"])
 def test_what_an_optimizer_does_not_do_is_refused(name):
     class Bare(Optimizer):
@@ -240,6 +251,18 @@ def test_which_backend_steps():
         assert _compiled.fused() is None
 
 
+@pytest.mark.parametrize("backend", ["cython", "reference"])
+@pytest.mark.parametrize("dampening", [-1.0, 0.0, 0.5, 1.0])
+def test_dampening_by_hand(backend, dampening):
+    param = Parameter(np.zeros(1))
+    optimizer = SGD([param], lr=1.0, momentum=0.5, dampening=dampening)
+    with nc.use_backend(backend):
+        for grad in (4.0, 2.0):
+            param.grad = np.array([grad])
+            optimizer.step()
+    assert param.data[0] == -4.0 - (0.5 * 4.0 + (1 - dampening) * 2.0)
+
+
 def test_threads_of_a_step():
     with nc.threads(3):
         assert [_compiled.threads(n) for n in (0, 399_999, 400_000, 10**9)] == [1, 1, 3, 3]
@@ -267,6 +290,12 @@ def test_every_norm_by_its_formula(p, dtype, backend):
     for param, was in zip(params, before, strict=True):
         # multiplied by one factor, rounded to the dtype with it
         np.testing.assert_allclose(param.grad, was * (0.25 / (want + 1e-6)), rtol=2 * np.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("p", [1, 2, math.inf])
+def test_the_norm_of_nothing_is_zero(p):
+    assert clip_grad_norm_([], 1.0, p) == 0.0
+    assert clip_grad_norm_([Parameter(np.ones(2))], 1.0, p) == 0.0
 
 
 def test_the_factor_has_a_millionth_beside_the_norm():

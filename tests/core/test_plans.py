@@ -1,0 +1,117 @@
+"""Plans as data: sizes, order, and who is refused, where the result alone would not tell one way from another."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from norms import SMALL, every_norm
+
+import normcore as nc
+from normcore._memory import memory_order
+
+
+def plan_of(name, x, *told, **options):
+    return nc.explain(name, x, *told, **options).plan
+
+
+@pytest.mark.parametrize(
+    ("shape", "axis", "sizes"),
+    [
+        ((6, 4), 1, (6, 4, 1)),
+        ((6, 4, 5, 3), 1, (6, 4, 15)),
+        ((6, 4, 5, 3), -1, (120, 3, 1)),
+        ((6, 4, 5, 3), 0, (1, 6, 60)),
+        ((6, 1, 5), 1, (1, 1, 30)),  # one channel is one run
+        ((6, 5, 1), -1, (1, 1, 30)),
+    ],
+)
+def test_sizes_of_the_channels_walk(shape, axis, sizes):
+    plan = plan_of("batch_norm", np.ones(shape), training=True, axis=axis)
+    assert plan.sizes == sizes
+    assert (plan.groups, plan.group_size, plan.size) == (sizes[1], sizes[0] * sizes[2], np.prod(shape))
+    assert plan.parameter_shape == (sizes[1],)
+    assert (plan.op, plan.walk, plan.direction, plan.training) == ("batch_norm", "channels", "forward", True)
+
+
+def test_a_plan_of_statistics():
+    plan = plan_of("batch_stats", np.ones((3, 4), np.float32))
+    assert (plan.op, plan.direction, plan.dtype, plan.copies) == ("batch_stats", "stats", np.float32, False)
+
+
+def test_orders_and_copies():
+    x = np.ones((4, 6, 5))
+    for array, in_c_order, copies in (
+        (x, True, False),
+        (np.asfortranarray(x), False, False),
+        (x.transpose(1, 0, 2), False, False),
+        (x[:, ::2], True, True),  # contiguous in no order: as a C-contiguous copy
+    ):
+        plan = plan_of("batch_norm", array, training=True)
+        assert (plan.in_c_order, plan.copies) == (in_c_order, copies)
+        assert memory_order(array) == (None if copies else plan.order)
+    # rows must stay together: only leading axes, among themselves, or those behind the channels may be turned
+    assert not plan_of("layer_norm", x.transpose(1, 0, 2), 5).copies
+    assert plan_of("layer_norm", x.transpose(0, 2, 1), 6).copies
+    images = np.ones((2, 6, 3, 4))
+    assert not plan_of("group_norm", images.transpose(0, 1, 3, 2), 3).copies
+    assert plan_of("group_norm", images.transpose(1, 0, 2, 3), 2).copies
+
+
+def test_a_plan_of_row_norms():
+    x = np.ones((2, 6, 3, 4), np.float32)
+    plan = plan_of("layer_norm", x, (3, 4))
+    assert (plan.sizes, plan.groups, plan.group_size, plan.row_axes) == ((12, 12, 1), 12, 12, 2)
+    assert (plan.parameter_shape, plan.eps, plan.centred) == ((3, 4), 1e-5, True)
+    plan = plan_of("rms_norm", x, 4)
+    assert (plan.sizes, plan.row_axes, plan.eps, plan.centred) == ((36, 4, 1), 3, float(np.finfo(np.float32).eps), False)
+    plan = plan_of("group_norm", x, 3)
+    assert (plan.sizes, plan.groups, plan.group_size) == ((6, 2, 12), 6, 24)
+    plan = plan_of("instance_norm", x)
+    assert (plan.sizes, plan.groups, plan.group_size, plan.walk) == ((12, 1, 12), 12, 12, "rows")
+    plan = plan_of("instance_norm", x, np.zeros(6), np.ones(6), use_input_stats=False)
+    assert (plan.sizes, plan.groups, plan.walk, plan.training) == ((2, 6, 12), 6, "channels", False)
+
+
+@pytest.mark.parametrize("shape", [(1, 0), (5, 0), (0, 0), (1, 0, 3), (2, 0, 0)])
+def test_no_channels_are_no_mistake(shape):
+    assert nc.batch_norm(np.ones(shape), training=True).shape == shape
+    assert nc.batch_stats(np.ones(shape))[0].shape == (0,)
+    if len(shape) == 3:
+        assert nc.instance_norm(np.ones(shape)).shape == shape
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_one_value_a_channel_is_refused_of_one_channel_too(channels):
+    with pytest.raises(ValueError, match="one value per channel, and batch norm in training needs more than one"):
+        nc.batch_norm(np.ones((1, channels)), training=True)
+    with pytest.raises(ValueError, match=f"its {channels} channels hold no values, and statistics over nothing"):
+        nc.batch_stats(np.ones((0, channels)))
+    np.testing.assert_array_equal(nc.batch_stats(np.full((1, channels), 3.0)), ([3.0] * channels, [0.0] * channels))
+
+
+@every_norm(*SMALL)
+def test_every_norm_checks_every_array(norm, rng):
+    x, dy, weight, bias = norm.arrays(rng)
+    for call in (norm, norm.forward):
+        with pytest.raises(TypeError, match=r"^x must be float16, .*, got int64; convert it with x\.astype"):
+            call(np.ones(norm.shape, np.int64))
+        with pytest.raises(TypeError, match=r"^weight must be float16, .*, got int64; convert it with weight"):
+            call(x, np.ones(norm.parameter_shape, np.int64), bias)
+        with pytest.raises(ValueError, match=r"^weight must have shape"):
+            call(x, np.ones((*norm.parameter_shape, 1)), bias)
+        if norm.has_bias:
+            with pytest.raises(TypeError, match=r"^bias must be float16, .*, got int64; convert it with bias"):
+                call(x, weight, np.ones(norm.parameter_shape, np.int64))
+            with pytest.raises(ValueError, match=r"^bias must have shape"):
+                call(x, weight, np.ones((*norm.parameter_shape, 1)))
+        for name in ("out", "eps"):
+            with pytest.raises((TypeError, ValueError), match=f"^{name} must"):
+                call(x, weight, bias, **{name: "no"})
+    # lists are arrays, nested as they are
+    _, ctx = norm.forward(x.tolist(), weight.tolist(), None if bias is None else bias.tolist())
+    _, known = norm.forward(x, weight, bias)
+    np.testing.assert_array_equal(ctx.rstd, known.rstd)
+    for got, want in zip(norm.backward(dy, ctx), norm.backward(dy, known), strict=True):
+        assert (got is None) == (want is None)
+        if want is not None:
+            np.testing.assert_array_equal(got, want)
