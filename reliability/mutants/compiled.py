@@ -137,7 +137,7 @@ def try_all(folder: Path, only: str, jobs: int) -> int:
         pid = os.fork()
         if not pid:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-            session.pytest_with(plugin, [str(folder / "tests" / name) for name in tests], "not numba")
+            session.pytest_with(plugin, [str(folder / "tests" / name) for name in tests], "not numba and not reference")
             if plugin.failed == "collection":
                 voice.write("the tests are not in order\n")
             os._exit(min(len(lost), 200))

@@ -144,6 +144,7 @@ def pytest_with(plugin: Collected, tests: Sequence[str], deselected: str) -> Non
 
 def run(plugin: Collected, items: Sequence[pytest.Item]) -> str:
     """Run tests until one fails; its name, or nothing."""
+    allow_threads()
     for item, following in zip(items, [*items[1:], None], strict=True):
         item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
         if plugin.failed is not None:
@@ -166,6 +167,7 @@ def trace(plugin: Collected, items: Sequence[pytest.Item], paths: Sequence[str])
         lines.setdefault(frame.f_code.co_filename, set())
         return line(frame, event, argument)
 
+    allow_threads()
     ran = {}
     for item, following in zip(items, [*items[1:], None], strict=True):
         plugin.failed = None
@@ -181,6 +183,13 @@ def trace(plugin: Collected, items: Sequence[pytest.Item], paths: Sequence[str])
             seen = {path: frozenset(numbers) for path, numbers in lines.items()}
             ran[item.nodeid] = Ran(time.perf_counter() - began, seen)
     return ran
+
+
+def allow_threads() -> None:
+    """A forked process keeps to one thread; where none has run before the fork, as here, it need not."""
+    threads = sys.modules.get("normcore._threads")
+    if threads is not None:
+        threads._Process.forked = threads._Process.used_threads
 
 
 def save(path: Path, ran: dict[str, Ran]) -> str:
