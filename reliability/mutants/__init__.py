@@ -1,5 +1,6 @@
 """Mutation testing: small faults in the sources, one at a time, and whether a test fails for each.
 
-``python -m reliability.mutants GROUP`` runs a group of ``targets.py``. ``operators.py`` makes the faults, ``session.py``
-runs the tests on them, ``record.py`` keeps what happened, ``equivalent.txt`` names the faults that change nothing.
+``python -m reliability.mutants GROUP`` runs a group of ``targets.py``. ``operators.py`` makes the faults,
+``session.py`` runs the tests on them, ``record.py`` keeps what happened, ``equivalent.txt`` names the faults that
+change nothing. ``python -m reliability.mutants.compiled`` does the same for the C and Cython sources.
 """

@@ -1,11 +1,11 @@
 """Puts faults into modules of normcore, one at a time, and says which no test notices.
 
-    python -m reliability.mutants optim                     all faults of a group of modules, about an hour for a thousand
+    python -m reliability.mutants optim                     all faults of a group, some ten minutes for a thousand
     python -m reliability.mutants plan --sample 200         as many, drawn at random (--seed)
     python -m reliability.mutants nn --module linear.py     one module
     python -m reliability.mutants --report                  the table of all results so far
 
-Results are added to a file (--results); a fault that was killed before, in the same text of its module, is not tried
+Results are added to a file (--results); a fault that was killed before, in the same text of its function, is not tried
 again. Exit code 1: a fault survived that ``equivalent.txt`` does not explain.
 """
 
@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import gc
 import os
-import pickle
 import random
 import sys
 import tempfile
@@ -55,7 +54,7 @@ def faults(paths: list[Path]) -> list[Fault]:
     found = []
     for path in paths:
         text = path.read_text()
-        checksum, whole = zlib.crc32(text.encode()), range(1, text.count("\n") + 2)
+        whole = range(1, text.count("\n") + 2)
         bodies: dict[str, list[int]] = {}
         every = operators.mutants(text)
         for mutant in every:
@@ -63,7 +62,7 @@ def faults(paths: list[Path]) -> list[Fault]:
         for mutant in every:
             lines = bodies[mutant.function]
             body = (mutant.lines, range(min(lines), max(lines) + 1)) if not mutant.on_import else (whole,)
-            found.append(Fault(path, checksum, mutant, body))
+            found.append(Fault(path, zlib.crc32(mutant.source.encode()), mutant, body))
     return found
 
 
@@ -81,7 +80,7 @@ class Run:
             traced = Path(folder, "traced")
             again = Path(folder, "again")
             self._wait(partial(self._inside_functions, traced, again))
-            ran: dict[str, session.Ran] = pickle.loads(traced.read_bytes())
+            ran = session.read(traced)
             later = set(again.read_text().splitlines()) if again.exists() else set()
             works = (
                 (fault, partial(self._imported, fault, tests), self._patience(ran, tests))
@@ -116,12 +115,7 @@ class Run:
     def _collected(self, plugin: session.Collected, collected: pytest.Session, traced: Path, again: Path) -> None:
         items = {item.nodeid: item for item in collected.items}
         paths = sorted({str(fault.path) for fault in self.todo})
-
-        def tracing() -> str:
-            return session.save(traced, session.trace(plugin, list(items.values()), paths))
-
-        session.in_turn([("", tracing, 3600.0)], 1, lambda _, died: None)
-        ran: dict[str, session.Ran] = pickle.loads(traced.read_bytes())
+        ran = session.without_faults(plugin, list(items.values()), paths, traced)
         self.voice.write(f"{len(ran)} of {len(items)} tests pass; {len(self.todo)} faults\n")
         functions, caches = {path: session.functions_of(path) for path in paths}, session.caches()
         gc.freeze()  # a collection would touch, and so copy, all that the forks share

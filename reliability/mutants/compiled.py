@@ -1,6 +1,6 @@
 """Faults in the C and Cython sources, all compiled at once, each switched on in a process of its own.
 
-    python -m reliability.mutants.compiled                  build a copy with all faults of ``compiled_faults.py``, and try each
+    python -m reliability.mutants.compiled                  build a copy with all of ``compiled_faults.py``, try each
     python -m reliability.mutants.compiled --keep DIR       build there, or use what was built there before
     python -m reliability.mutants.compiled --only workers   those whose file or description contains this
 
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import pickle
 import shutil
 import subprocess
 import sys
@@ -43,7 +42,7 @@ DECLARATION = "cdef extern from *:\n    bint normcore_fault(int) noexcept nogil\
 TESTS = {
     "optim/": ["optim"],
     "nn/": ["nn"],
-    "workers.c": ["core/test_workers.py", "core/test_threads.py", "core/test_norms_threads.py", "core/test_pool.py", "nn/test_threads.py"],
+    "workers.c": ["core/test_workers.py", *(f"core/test_{name}.py" for name in ("threads", "norms_threads", "pool"))],
     "pool.h": ["core/test_pool.py"],
     "": ["core"],
 }  # fmt: skip
@@ -53,7 +52,9 @@ def seeded(text: str, faults: list[tuple[int, Seeded]]) -> str:
     """A file's text with its faults."""
     for number, fault in faults:
         if text.count(fault.before) != 1:
-            raise SystemExit(f"{fault.file} has {text.count(fault.before)} times: {fault.before!r}; mend compiled_faults.py")
+            raise SystemExit(
+                f"{fault.file} has {text.count(fault.before)} times: {fault.before!r}; mend compiled_faults.py"
+            )
         text = text.replace(fault.before, fault.after.replace("FAULT", f"normcore_fault({number})"))
     return text
 
@@ -75,10 +76,14 @@ def build(folder: Path) -> None:
             path.write_text(seeded(path.read_text(), faults))
         if path.suffix == ".pyx":
             lines = path.read_text().splitlines(keepends=True)
-            first = next(i for i, line in enumerate(lines) if line.startswith(("from ", "cimport ", "cdef ", "import ")))
+            first = next(
+                i for i, line in enumerate(lines) if line.startswith(("from ", "cimport ", "cdef ", "import "))
+            )
             path.write_text("".join([*lines[:first], DECLARATION, *lines[first:]]))
     environment = os.environ | {"CFLAGS": f"{os.environ.get('CFLAGS', '')} -include {header}"}
-    subprocess.run([sys.executable, "setup.py", "-q", "build_ext", "--inplace"], cwd=folder, env=environment, check=True)
+    subprocess.run(
+        [sys.executable, "setup.py", "-q", "build_ext", "--inplace"], cwd=folder, env=environment, check=True
+    )
 
 
 def _generated() -> list[str]:
@@ -89,64 +94,60 @@ def tests_for(fault: Seeded) -> list[str]:
     return next(tests for start, tests in TESTS.items() if fault.file.startswith(start))
 
 
-def without_faults(plugin: session.Collected, items: list[pytest.Item], folder: Path) -> list[pytest.Item]:
-    """Those that pass without a fault, the shortest first."""
-    traced = folder / "traced"
-    session.in_turn(
-        [("", lambda: session.save(traced, session.trace(plugin, items, ())), 3600.0)], 1, lambda _, died: None
-    )
-    ran: dict[str, session.Ran] = pickle.loads(traced.read_bytes())
-    return sorted((item for item in items if item.nodeid in ran), key=lambda item: ran[item.nodeid].seconds)
+class Trial:
+    """The faults that the same tests are for: collected once, forked for each fault."""
 
+    def __init__(self, tests: tuple[str, ...], faults: list[tuple[int, Seeded]], folder: Path, jobs: int) -> None:
+        self.tests, self.faults, self.folder, self.jobs = tests, faults, folder, jobs
+        self.survivors = 0
+        self.plugin = session.Collected(self._collected)
+        self.voice = os.fdopen(os.dup(1), "w", buffering=1)
 
-def work(plugin: session.Collected, number: int, items: list[pytest.Item]) -> str:
-    os.environ[SWITCH] = str(number)
-    plugin.failed = None
-    return session.run(plugin, items)
-
-
-def try_all(folder: Path, only: str, jobs: int) -> int:
-    """Collect once for each choice of tests, then fork for each fault; the number of survivors."""
-    survivors = 0
-    for tests in dict.fromkeys(tuple(tests_for(fault)) for fault in FAULTS):
-        wanted = [
-            (number, fault)
-            for number, fault in enumerate(FAULTS, 1)
-            if tuple(tests_for(fault)) == tests and only in f"{fault.file} {fault.what}"
-        ]
-        lost: list[int] = []
-
-        def took(name: tuple[int, Seeded], died: session.Died, lost: list[int] = lost) -> None:
-            number, fault = name
-            if not died.said:
-                lost.append(number)
-            voice.write(f"{number:3} {died.said or 'SURVIVED'} ({died.seconds:.0f} s)  {fault.file}: {fault.what}\n")
-
-        def collected(
-            all_tests: pytest.Session, wanted: list[tuple[int, Seeded]] = wanted, took: object = took, lost: list[int] = lost
-        ) -> None:
-            items = without_faults(plugin, all_tests.items, folder)
-            voice.write(f"{len(items)} of {len(all_tests.items)} tests pass without a fault\n")
-            works = ((pair, partial(work, plugin, pair[0], items), 900.0) for pair in wanted)
-            session.in_turn(works, jobs, took)  # type: ignore[arg-type] # a default has to be an object
-
-        if not wanted:
-            continue
-        plugin = session.Collected(collected)
-        voice = os.fdopen(os.dup(1), "w", buffering=1)
+    def __call__(self) -> int:
+        """The number of survivors."""
         pid = os.fork()
         if not pid:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-            session.pytest_with(plugin, [str(folder / "tests" / name) for name in tests], "not numba and not reference")
-            if plugin.failed == "collection":
-                voice.write("the tests are not in order\n")
-            os._exit(min(len(lost), 200))
-        survivors += os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    return survivors
+            tests = [str(self.folder / "tests" / name) for name in self.tests]
+            session.pytest_with(self.plugin, tests, "not numba and not reference")
+            if self.plugin.failed == "collection":
+                self.voice.write("the tests are not in order\n")
+            os._exit(min(self.survivors, 200))
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+    def _collected(self, collected: pytest.Session) -> None:
+        ran = session.without_faults(self.plugin, collected.items, (), self.folder / "traced")
+        self.voice.write(f"{len(ran)} of {len(collected.items)} tests pass without a fault\n")
+        passing = [item for item in collected.items if item.nodeid in ran]
+        items = sorted(passing, key=lambda item: ran[item.nodeid].seconds)
+        works = ((fault, partial(self._work, fault[0], items), 900.0) for fault in self.faults)
+        session.in_turn(works, self.jobs, self._took)
+
+    def _work(self, number: int, items: list[pytest.Item]) -> str:
+        os.environ[SWITCH] = str(number)
+        self.plugin.failed = None
+        return session.run(self.plugin, items)
+
+    def _took(self, numbered: tuple[int, Seeded], died: session.Died) -> None:
+        number, fault = numbered
+        self.survivors += not died.said
+        how = died.said or "SURVIVED"
+        self.voice.write(f"{number:3} {how} ({died.seconds:.0f} s)  {fault.file}: {fault.what}\n")
+
+
+def try_all(folder: Path, only: str, jobs: int) -> int:
+    """The number of survivors."""
+    by_tests: dict[tuple[str, ...], list[tuple[int, Seeded]]] = {}
+    for number, fault in enumerate(FAULTS, 1):
+        if only in f"{fault.file} {fault.what}":
+            by_tests.setdefault(tuple(tests_for(fault)), []).append((number, fault))
+    return sum(Trial(tests, faults, folder, jobs)() for tests, faults in by_tests.items())
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m reliability.mutants.compiled", description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m reliability.mutants.compiled", description=__doc__.partition("\n")[0]
+    )
     parser.add_argument("--keep", type=Path, help="a folder for the build")
     parser.add_argument("--only", default="", help="faults whose file or description contains this")
     parser.add_argument("--jobs", type=int, default=1, help="processes at a time")

@@ -1,7 +1,7 @@
 """The faults: every way in which one node of a module's syntax tree is made wrong.
 
-Nothing is mutated where no test can or should see it: annotations, docstrings, the words of error messages, asserts (they
-tell the type checker what is known), and blocks under ``TYPE_CHECKING``.
+Nothing is mutated where no test can or should see it: annotations, docstrings, the words of error messages, asserts
+(they tell the type checker what is known), and blocks under ``TYPE_CHECKING``.
 """
 
 from __future__ import annotations
@@ -59,6 +59,7 @@ class Mutant(NamedTuple):
     function: str  # qualified name of the outermost function around it; "" outside
     on_import: bool  # what is wrong runs when the module is imported: defaults and decorators, too
     lines: range  # of the source: a test that runs none of them cannot see the fault
+    source: str  # of that function, or of the module
     compile: Callable[[str], Any]  # file name -> the module's code with the fault
 
 
@@ -67,7 +68,7 @@ def mutants(source: str) -> list[Mutant]:
     tree = ast.parse(source)
     found = []
     seen: Counter[str] = Counter()
-    at_import = _at_import(tree)
+    at_import, texts = _at_import(tree), _texts(tree, source)
     for spot, function in _spots(tree):
         node = spot.node
         for operator, new in _faults(node, spot):
@@ -78,7 +79,8 @@ def mutants(source: str) -> list[Mutant]:
                 key += f" #{seen[key]}"
             compiled = _compiler(tree, spot, new)
             on_import = not function or id(node) in at_import
-            found.append(Mutant(key, function, on_import, _lines(node, spot.line), compiled))
+            text = source if on_import else texts[function]
+            found.append(Mutant(key, function, on_import, _lines(node, spot.line), text, compiled))
     return found
 
 
@@ -152,6 +154,19 @@ def _spots(tree: ast.Module) -> Iterator[tuple[_Spot, str]]:
                 yield from walk(node, name, prefix, at)
 
     return walk(tree, "", "", 1)
+
+
+def _texts(tree: ast.AST, source: str, inside: str = "") -> dict[str, str]:
+    """Of the outermost functions, by qualified name: of those that share one, such as a property's, all."""
+    found: dict[str, str] = {}
+    for node in ast.iter_child_nodes(tree):
+        name = f"{inside}.{node.name}" if inside and hasattr(node, "name") else getattr(node, "name", "")
+        if isinstance(node, ast.FunctionDef):
+            found[name] = found.get(name, "") + (ast.get_source_segment(source, node) or "")
+        else:
+            deeper = _texts(node, source, name if isinstance(node, ast.ClassDef) else inside)
+            found |= {key: found.get(key, "") + text for key, text in deeper.items()}
+    return found
 
 
 def _at_import(tree: ast.Module) -> set[int]:
@@ -303,7 +318,7 @@ def _filter(node: ast.comprehension, _: _Spot) -> Iterator[Fault]:
 # --- statements -------------------------------------------------------------------------------------------------------
 
 
-def _deleted(node: ast.stmt, spot: _Spot) -> Iterator[Fault]:
+def _deleted(node: ast.stmt, _: _Spot) -> Iterator[Fault]:
     if not _is_text(node):
         yield "deleted statement", None
     if isinstance(node, ast.Return) and node.value is not None and ast.unparse(node.value) != "None":

@@ -18,7 +18,7 @@ class Result(NamedTuple):
     module: str
     key: str
     line: int
-    source: int  # a checksum of the module's text: the line may lie elsewhere in another
+    source: int  # a checksum of the function's text
     outcome: str  # killed, equivalent, survived; unreached: no test runs it
     by: str  # the test that failed
     seconds: float

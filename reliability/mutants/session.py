@@ -1,8 +1,8 @@
 """Runs tests on faults, each in a process of its own, forked from one that has everything imported and collected.
 
 A fault inside a function is put into the functions that exist already: their code objects are replaced. One that the
-import of a module runs into (constants, defaults, decorators) is put in before the tests are imported, which takes longer.
-Only tests that run the faulty lines are run, the shortest first, until one fails.
+import of a module runs into (constants, defaults, decorators) is put in before the tests are imported, which takes
+longer. Only tests that run the faulty lines are run, the shortest first, until one fails.
 """
 
 from __future__ import annotations
@@ -88,7 +88,9 @@ class Child:
         return Died(said.decode(), seconds)
 
 
-def in_turn(works: Iterable[tuple[Any, Callable[[], str], float]], jobs: int, took: Callable[[Any, Died], None]) -> None:
+def in_turn(
+    works: Iterable[tuple[Any, Callable[[], str], float]], jobs: int, took: Callable[[Any, Died], None]
+) -> None:
     """Run (name, work, seconds), `jobs` at a time; `took` is told the name and the end of each."""
     running: list[tuple[Any, Child]] = []
     waiting = iter(works)
@@ -157,7 +159,7 @@ def trace(plugin: Collected, items: Sequence[pytest.Item], paths: Sequence[str])
     wanted = set(paths)
     lines: dict[str, set[int]] = {}
 
-    def line(frame: FrameType, event: str, _: Any) -> Any:
+    def line(frame: FrameType, _: str, __: Any) -> Any:
         lines[frame.f_code.co_filename].add(frame.f_lineno)
         return line
 
@@ -192,13 +194,24 @@ def allow_threads() -> None:
         threads._Process.forked = threads._Process.used_threads
 
 
-def save(path: Path, ran: dict[str, Ran]) -> str:
-    path.write_bytes(pickle.dumps(ran))
-    return "saved"
+def without_faults(plugin: Collected, items: Sequence[pytest.Item], paths: Sequence[str], kept: Path) -> dict[str, Ran]:
+    """`trace` in a fork, so that the tests leave nothing behind here; what it returns is kept in a file, too."""
+
+    def tracing() -> str:
+        kept.write_bytes(pickle.dumps(trace(plugin, items, paths)))
+        return "done"
+
+    in_turn([("", tracing, 3600.0)], 1, lambda _, __: None)
+    return read(kept)
+
+
+def read(kept: Path) -> dict[str, Ran]:
+    ran: dict[str, Ran] = pickle.loads(kept.read_bytes())
+    return ran
 
 
 def chosen(ran: dict[str, Ran], path: str, choices: Iterable[Iterable[int]], seconds: float) -> list[str]:
-    """Tests that run one of the lines, by the first choice of lines that any runs; the shortest first, up to `seconds`."""
+    """Tests that run one of the lines, by the first choice that any runs; the shortest first, up to `seconds`."""
     for lines in choices:
         wanted = set(lines)
         hits = [(test.seconds, name) for name, test in ran.items() if not wanted.isdisjoint(test.lines.get(path, ()))]
@@ -252,7 +265,7 @@ class _Loader(importlib.machinery.SourceFileLoader):
 
     code: CodeType
 
-    def get_code(self, fullname: str) -> CodeType:
+    def get_code(self, fullname: str) -> CodeType:  # noqa: ARG002 - the signature of what it overrides
         return self.code
 
 
@@ -262,7 +275,7 @@ class Instead(importlib.abc.MetaPathFinder):
     def __init__(self, name: str, path: str, code: CodeType) -> None:
         self.name, self.path, self.code = name, path, code
 
-    def find_spec(self, fullname: str, path: Any, target: Any = None) -> importlib.machinery.ModuleSpec | None:
+    def find_spec(self, fullname: str, *_: Any) -> importlib.machinery.ModuleSpec | None:
         if fullname != self.name:
             return None
         loader = _Loader(fullname, self.path)

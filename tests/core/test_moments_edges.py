@@ -1,4 +1,4 @@
-"""RunningMoments where counts are nothing, fractions or one: numbers by hand, quick enough to be run for every fault."""
+"""RunningMoments where counts are nothing, fractions or one: numbers by hand, quick enough for every fault."""
 
 from __future__ import annotations
 
@@ -91,7 +91,12 @@ def test_what_is_taken_in_is_left_alone():
 
 
 def test_who_collects_extremes_merges_with_whom():
-    for mine, others, refused in ((True, True, False), (False, False, False), (False, True, False), (True, False, True)):
+    for mine, others, refused in (
+        (True, True, False),
+        (False, False, False),
+        (False, True, False),
+        (True, False, True),
+    ):
         a, b = of([[1.0], [3.0]], extremes=mine), of([[5.0]], extremes=others)
         if refused:
             with pytest.raises(ValueError, match=r"^RunningMoments\.merge: other was made with extremes=False"):
@@ -118,7 +123,10 @@ def test_the_merge_of_triples_by_hand():
 def test_infinities_by_hand(bad):
     with np.errstate(all="raise"):
         m = of([[1.0, 1.0], [bad, 3.0]], [[2.0, 5.0]])
-        same(values(m), {"count": [3, 3], "mean": [bad, 3], "var": [NAN, 8 / 3], "min": [min(bad, 1), 1], "max": [max(bad, 2), 5]})
+        same(
+            values(m),
+            {"count": [3, 3], "mean": [bad, 3], "var": [NAN, 8 / 3], "min": [min(bad, 1), 1], "max": [max(bad, 2), 5]},
+        )
         m.update(np.array([[-bad, 3.0]]))
     assert np.isnan(m.mean[0])
     assert m.mean[1] == 3

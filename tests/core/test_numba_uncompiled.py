@@ -1,7 +1,8 @@
 """The Numba backend's loops as plain Python: every line of them, on arrays cut as large ones are.
 
 Compiled code is invisible to a debugger and to coverage, and checks no index. So this file runs itself once more with
-``NUMBA_DISABLE_JIT=1``, and there sets the sizes at which arrays are cut so low that some hundred values take every way.
+``NUMBA_DISABLE_JIT=1``, and there sets the sizes at which arrays are cut so low that a few hundred values take every
+way.
 """
 
 from __future__ import annotations
@@ -13,18 +14,20 @@ import sys
 import numpy as np
 import pytest
 
-numba = pytest.importorskip("numba", reason="Numba, the optional backend's compiler, is not installed")
+pytest.importorskip("numba", reason="Numba, the optional backend's compiler, is not installed")
+import numba
 from numba_loops import ACTIVATIONS, EPS, assert_right, data, expected, run, same
 
 from normcore.backends import numba_kernels as nk
-from normcore.backends.numba_loops import channels, columns, cut, matrices, rows, runs
+from normcore.backends.numba_loops import channels, cut, matrices, rows, runs
 
 compiled = not numba.config.DISABLE_JIT
 uncompiled = pytest.mark.skipif(compiled, reason="runs in the process that test_all_of_this_file_uncompiled starts")
 
 CHANNELS = [  # shape, which loops take it
     ((3, 2, 6), "matrices, pieces"), ((2, 40, 1), "matrices, blocks"), ((9, 5, 3), "matrices, pieces"),
-    ((16, 60, 1), "matrices, tiles"), ((2, 3, 70), "channels, blocks"), ((3, 2, 150), "channels, pieces"), ((1, 20, 72), "channels, many blocks"),
+    ((16, 60, 1), "matrices, tiles"),
+    ((2, 3, 70), "channels, blocks"), ((3, 2, 150), "channels, pieces"), ((1, 20, 72), "channels, many blocks"),
 ]  # fmt: skip
 ROWS = [  # shape, number of parameters
     ((11, 5, 1), 5), ((3, 70, 1), 70), ((4, 3, 4), 6), ((5, 2, 20), 4), ((2, 3, 90), 6), ((3, 2, 300), 4),
@@ -143,7 +146,7 @@ def test_rows_that_float32_cannot_hold(rng, shape, params, activation):
 @uncompiled
 @pytest.mark.parametrize("walk, shape", [("channels", s) for s, _ in CHANNELS] + [("rows", s) for s, _ in ROWS])
 def test_a_gradient_beyond_float32_is_summed_again(rng, walk, shape):
-    """Infinities must not meet when the mean is taken out of a sum: the group then is inf or nan, others what they were."""
+    """Infinities must not meet when the mean is taken out of a sum; other groups are what they were."""
     x, dy, w, b = data(rng, shape, np.float32, shape[1])
     clean = run(walk, x, dy, w, b, True, None)
     x[(0, 1, 0) if walk == "channels" else (1, 0, 0)] = np.inf

@@ -63,7 +63,12 @@ def test_a_plan_of_row_norms():
     assert (plan.sizes, plan.groups, plan.group_size, plan.row_axes) == ((12, 12, 1), 12, 12, 2)
     assert (plan.parameter_shape, plan.eps, plan.centred) == ((3, 4), 1e-5, True)
     plan = plan_of("rms_norm", x, 4)
-    assert (plan.sizes, plan.row_axes, plan.eps, plan.centred) == ((36, 4, 1), 3, float(np.finfo(np.float32).eps), False)
+    assert (plan.sizes, plan.row_axes, plan.eps, plan.centred) == (
+        (36, 4, 1),
+        3,
+        float(np.finfo(np.float32).eps),
+        False,
+    )
     plan = plan_of("group_norm", x, 3)
     assert (plan.sizes, plan.groups, plan.group_size) == ((6, 2, 12), 6, 24)
     plan = plan_of("instance_norm", x)

@@ -50,9 +50,7 @@ def one_cycle(steps, top, low, high, pct, strategy, div, final, three):
         phase = next(i for i, end in enumerate(ends) if step <= end)
         start = ends[phase - 1] if phase else 0.0
         share = (step - start) / (ends[phase] - start)
-        found.append(
-            tuple(between(values[phase], values[phase + 1], share, strategy) for values in (rates, momenta))
-        )
+        found.append(tuple(between(values[phase], values[phase + 1], share, strategy) for values in (rates, momenta)))
     return found
 
 
@@ -131,11 +129,23 @@ def test_a_cycle_takes_over_the_phases_of_another():
     for _ in range(5):
         long.step()
     short.load_state_dict(long.state_dict())
-    assert short.state_dict()["_schedule_phases"] == long.state_dict()["_schedule_phases"]
+    assert short.state_dict() == long.state_dict()
+    state = long.state_dict()
+    short.load_state_dict(state)
+    for given in (state, short.state_dict(), long.state_dict()):  # copies
+        given["_schedule_phases"][0]["end_step"] = 1000
+        given["_schedule_phases"].pop()
     for _ in range(20):
         long.step()
         short.step()
         assert short.get_last_lr() == long.get_last_lr()
+
+
+def test_going_on_with_a_cycle_needs_its_range():
+    o = optimizer(momentum=0.5)
+    StepLR(o, 2)  # leaves initial_lr
+    with pytest.raises(ValueError, match=r"group 0 of the optimizer has no 'max_lr'; load the optimizer's state dict"):
+        OneCycleLR(o, 1.0, 9, last_epoch=3)
 
 
 @pytest.mark.parametrize("name", ["total_steps", "div_factor", "final_div_factor"])

@@ -89,7 +89,7 @@ def test_an_option_is_a_descriptor():
             self.lr = 0.1
             super().__init__(params, self.power)
 
-    with pytest.raises(AttributeError, match="^Early has no power yet$"):
+    with pytest.raises(AttributeError, match=r"^Early has no power yet$"):
         Early([Parameter(np.ones(1))])
 
 
@@ -313,6 +313,9 @@ def test_what_is_not_finite_scales_all_the_same(bad):
         norm = clip_grad_norm_([a, b], 1.0)
     np.testing.assert_array_equal(norm, bad)
     np.testing.assert_array_equal(b.grad, [bad * 0, bad * 0] if np.isnan(bad) else [0.0, 0.0])
+    a.grad = np.full(2, 1e200)  # whose cubes are beyond float64
+    with np.errstate(all="raise"):
+        assert clip_grad_norm_([a], 1.0, 3) == np.inf
     a.grad = b.grad = np.ones(2)
     assert clip_grad_norm_([a, b], 9.0, error_if_nonfinite=True) == 2.0
     with pytest.raises(TypeError, match=r"^clip_grad_norm_: error_if_nonfinite must be True or False, got 'no'\.$"):
