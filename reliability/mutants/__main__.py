@@ -195,13 +195,14 @@ def main() -> int:
     parser.add_argument("--module", default="", help="only modules whose path contains this")
     parser.add_argument("--sample", type=int, help="as many faults of each group, drawn at random")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--tests", nargs="+", help="below tests/: a quick choice to begin with")
     parser.add_argument("--jobs", type=int, default=1, help="processes at a time")
     parser.add_argument("--seconds", type=float, default=60.0, help="of tests to run for a fault, at most")
     parser.add_argument("--results", type=Path, default=Path("mutants.jsonl"), help="a file that is added to")
     parser.add_argument("--report", action="store_true", help="print the table of all results")
     options = parser.parse_args()
     for name in options.groups:
-        group = GROUPS[name]
+        group = GROUPS[name]._replace(**({"tests": tuple(options.tests)} if options.tests else {}))
         every = faults([path for path in group.paths if options.module in path.as_posix()])
         if options.sample is not None and options.sample < len(every):
             every = random.Random(options.seed).sample(every, options.sample)

@@ -185,8 +185,8 @@ def _left_alone(node: ast.AST, parent: ast.AST, field: str, index: int) -> bool:
         return True
     if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
         return True
-    if isinstance(parent, (ast.Module, ast.ClassDef, ast.FunctionDef)) and field == "body" and index == 0:
-        return _is_text(node)  # a docstring
+    if field == "body" and index == 0 and _is_text(node):
+        return True  # a docstring
     if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) in ("__all__", "__slots__", "Array", "Float64"):
         return True
     if isinstance(node, ast.AnnAssign) and node.value is None:

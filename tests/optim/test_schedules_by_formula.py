@@ -295,7 +295,7 @@ def test_a_sequence_goes_on_elsewhere():
     state = json.loads(json.dumps(straight.state_dict()))
     assert [part["last_epoch"] for part in state["_schedulers"]] == [1, 1, 0]
     assert state["_milestones"] == [2, 4]
-    for change in ({}, {"base_lrs": None}, {"_milestones": [2, 5]}):
+    for change in ({}, {"base_lrs": None}, {"base_lrs": [3.0, 4.0]}, {"_milestones": [2, 5]}):
         given = copy.deepcopy(state) | change
         if given["base_lrs"] is None:
             del given["base_lrs"]  # PyTorch's has none
@@ -303,6 +303,7 @@ def test_a_sequence_goes_on_elsewhere():
         other = sequence(optimizer())
         other.load_state_dict(given)
         assert other.get_last_lr() == straight.get_last_lr()
+        assert other.base_lrs == given.get("base_lrs", [1.0, 10.0])
         assert other.state_dict()["_milestones"] == given["_milestones"]
         assert [part.last_epoch for part in other._schedulers] == [1, 1, 0]
 
