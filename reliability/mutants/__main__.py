@@ -39,7 +39,7 @@ class Fault(NamedTuple):
     path: Path
     source: int
     mutant: operators.Mutant
-    body: tuple[range, ...]  # lines to look for tests by, the best first
+    body: tuple[range, ...]  # lines to look for tests by, the best first; none for what the import runs
 
     @property
     def module(self) -> str:
@@ -54,14 +54,13 @@ def faults(paths: list[Path]) -> list[Fault]:
     found = []
     for path in paths:
         text = path.read_text()
-        whole = range(1, text.count("\n") + 2)
         bodies: dict[str, list[int]] = {}
         every = operators.mutants(text)
         for mutant in every:
             bodies.setdefault(mutant.function, []).extend(mutant.lines)
         for mutant in every:
             lines = bodies[mutant.function]
-            body = (mutant.lines, range(min(lines), max(lines) + 1)) if not mutant.on_import else (whole,)
+            body = (mutant.lines, range(min(lines), max(lines) + 1)) if not mutant.on_import else ()
             found.append(Fault(path, zlib.crc32(mutant.source.encode()), mutant, body))
     return found
 
@@ -85,9 +84,8 @@ class Run:
             works = (
                 (fault, partial(self._imported, fault, tests), self._patience(ran, tests))
                 for fault in self.todo
-                if fault.mutant.on_import or f"{fault.module} {fault.mutant.key}" in later
-                for tests in [self._tests(ran, fault)]
-                if tests
+                if f"{fault.module} {fault.mutant.key}" in later
+                for tests in [session.chosen(ran, "", (), self.options.seconds)]
             )
             session.in_turn(works, self.options.jobs, self._took)
 
@@ -135,16 +133,19 @@ class Run:
 
         def works() -> Iterator[tuple[Fault, Callable[[], str], float]]:
             for fault in self.todo:
-                tests = self._tests(ran, fault)
-                if not tests:
-                    self._write(fault, "unreached", "", 0.0)
-                elif not fault.mutant.on_import:
+                tests = [] if fault.mutant.on_import else self._tests(ran, fault)
+                if not tests:  # perhaps a function that only the import calls
+                    later(fault)
+                else:
                     yield fault, partial(inside, fault, tests), self._patience(ran, tests)
+
+        def later(fault: Fault) -> None:
+            with again.open("a") as file:
+                file.write(f"{fault.module} {fault.mutant.key}\n")
 
         def took(fault: Fault, died: session.Died) -> None:
             if died.said == "again":
-                with again.open("a") as file:
-                    file.write(f"{fault.module} {fault.mutant.key}\n")
+                later(fault)
             else:
                 self._took(fault, died)
 
@@ -179,12 +180,12 @@ class Run:
             self._write(fault, "killed" if died.said else "survived", died.said, died.seconds)
 
     def _write(self, fault: Fault, outcome: str, by: str, seconds: float) -> None:
-        if outcome in ("survived", "unreached") and (fault.module, fault.mutant.key) in self.known:
+        if outcome == "survived" and (fault.module, fault.mutant.key) in self.known:
             outcome = "equivalent"
         line = fault.mutant.lines.start
         result = Result(fault.module, fault.mutant.key, line, fault.source, outcome, by, round(seconds, 2))
         record.write(self.options.results, result)
-        if outcome in ("survived", "unreached"):
+        if outcome == "survived":
             voice = getattr(self, "voice", sys.stdout)
             print(f"{outcome}: {fault.module}:{line}: {fault.mutant.key}", file=voice, flush=True)
 
@@ -214,7 +215,7 @@ def main() -> int:
     results = record.read(options.results)
     if options.report or options.groups:
         print("\n".join(record.table(results)))
-    return int(any(result.outcome in ("survived", "unreached") for result in results))
+    return int(any(result.outcome == "survived" for result in results))
 
 
 if __name__ == "__main__":

@@ -29,7 +29,10 @@ GROUPS = {
     "reference": Group(("backends/reference*.py", "backends/__init__.py"), ("core",)),
     "moments": Group(
         ("moments.py", "covariance.py", "_streaming.py"),
-        ("core/test_moments.py", "core/test_streaming.py", "core/test_covariance.py"),
+        tuple(
+            f"core/test_{name}.py"
+            for name in ("moments", "moments_edges", "streaming", "covariance", "covariance_edges")
+        ),
     ),
     "optim": Group(("optim/*.py",), ("optim",)),
     "nn": Group(("nn/*.py",), ("nn",)),

@@ -120,3 +120,42 @@ def test_every_norm_checks_every_array(norm, rng):
         assert (got is None) == (want is None)
         if want is not None:
             np.testing.assert_array_equal(got, want)
+
+
+STARTS = {"x": 0, "out": 40, "weight": 100, "bias": 130, "running_mean": 160, "running_var": 190}
+
+
+@pytest.mark.parametrize("written", ["out", "running_mean", "running_var"])
+@pytest.mark.parametrize("other", STARTS)
+@pytest.mark.parametrize("call", [nc.batch_norm, nc.instance_norm], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("updates", [True, False])
+def test_what_is_written_shares_no_memory_and_is_named(call, written, other, updates):
+    """In one block of memory each array has its place; then one of them begins where another does."""
+    if other == written:
+        pytest.skip("nothing is shared")
+    memory = np.ones(400)
+    starts = STARTS | {written: STARTS[other] + (written == "out" and other == "x")}
+    arrays = {
+        name: memory[start : start + 24].reshape(2, 3, 4) if name in ("x", "out") else memory[start : start + 3]
+        for name, start in starts.items()
+    }
+    arrays["training" if call is nc.batch_norm else "use_input_stats"] = updates
+    before = memory.copy()
+    if written == "out" and other == "x":
+        expected = "out overlaps x without being the same array; pass x itself"
+    elif {written, other} <= {"running_mean", "running_var"}:
+        expected = "running_mean shares memory with running_var; pass an array of its own"
+    elif updates and "running" in other:
+        expected = f"{other} shares memory with {written}; pass an array of its own"
+    elif updates or written == "out":
+        expected = f"{written} shares memory with {other}; pass an array of its own"
+    elif other == "out":
+        expected = f"out shares memory with {written}; pass an array of its own"
+    else:
+        expected = ""
+    if not expected or (not updates and written != "out" and other != "out"):
+        call(arrays.pop("x"), **arrays)  # what is only read may be shared
+        return
+    with pytest.raises(ValueError, match=f"^{expected}"):
+        call(arrays.pop("x"), **arrays)
+    np.testing.assert_array_equal(memory, before)

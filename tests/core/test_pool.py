@@ -153,3 +153,17 @@ print(0.9 < float(y.std()) < 1.1)
 
 def test_results_outlive_the_package():
     assert python(OUTLIVING) == "True"
+
+
+@pytest.mark.parametrize("more", [1, 64, 1000, 4096])
+def test_a_block_is_never_shorter_than_what_it_is_for(more):
+    first = _pool.empty((300_000,), np.dtype(np.uint8))
+    at = address(first)
+    del first
+    assert compiled.held() == 300_000
+    longer = _pool.empty((300_000 + more,), np.dtype(np.uint8))
+    assert address(longer) != at
+    assert compiled.held() == 300_000
+    same = _pool.empty((300_000,), np.dtype(np.uint8))
+    assert address(same) == at
+    assert compiled.held() == 0

@@ -119,6 +119,7 @@ def test_tests_are_chosen_by_the_lines_they_run_the_shortest_first():
     assert session.chosen(ran, "m.py", [[4]], 1) == ["quick"]
     assert session.chosen(ran, "m.py", [[7], range(8, 10)], 60) == ["other"]
     assert session.chosen(ran, "m.py", [[7]], 60) == []
+    assert session.chosen(ran, "m.py", [], 60) == ["other", "quick", "slow"]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no fork")
