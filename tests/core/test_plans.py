@@ -55,6 +55,8 @@ def test_orders_and_copies():
     images = np.ones((2, 6, 3, 4))
     assert not plan_of("group_norm", images.transpose(0, 1, 3, 2), 3).copies
     assert plan_of("group_norm", images.transpose(1, 0, 2, 3), 2).copies
+    assert not plan_of("instance_norm", images.transpose(0, 1, 3, 2)).copies
+    assert plan_of("instance_norm", images.transpose(1, 0, 2, 3)).copies
 
 
 def test_a_plan_of_row_norms():
@@ -159,3 +161,20 @@ def test_what_is_written_shares_no_memory_and_is_named(call, written, other, upd
     with pytest.raises(ValueError, match=f"^{expected}"):
         call(arrays.pop("x"), **arrays)
     np.testing.assert_array_equal(memory, before)
+
+
+@pytest.mark.parametrize("kind", ["bool", "int8", "uint16", "longdouble", "int4", "float8_e4m3fn", "uint4"])
+def test_numbers_of_other_dtypes_can_be_converted(kind):
+    if kind in ("int4", "float8_e4m3fn", "uint4"):
+        dtypes = pytest.importorskip("ml_dtypes", reason="ml_dtypes, whose dtypes these are, is not installed")
+        dtype = np.dtype(getattr(dtypes, kind))
+    else:
+        dtype = np.dtype(kind)
+    with pytest.raises(TypeError, match=rf"got {dtype}; convert it with x\.astype\(numpy\.float32\)$"):
+        nc.batch_norm(np.zeros((3, 2), dtype), training=True)
+
+
+@pytest.mark.parametrize("kind", ["U3", "M8[s]", "complex64", "V2"])
+def test_what_is_no_number_has_no_mean(kind):
+    with pytest.raises(TypeError, match=r"; other kinds of data have no mean and variance here$"):
+        nc.batch_norm(np.zeros((3, 2), kind), training=True)

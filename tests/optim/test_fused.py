@@ -200,3 +200,24 @@ def test_the_norm_of_gradients(dtype, order):
             norms.append(clip_grad_norm_(params, 1e9))
     # sums of 33 thousand float64 products, in either order
     np.testing.assert_allclose(norms, float(want), rtol=1e-13)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_largest_v_that_is_nan_stays(dtype):
+    """As NumPy's maximum has it: neither side's NaN is passed over."""
+    results = []
+    for backend in ("cython", "reference"):
+        p = Parameter(np.ones(40, dtype))
+        optimizer = Adam([p], amsgrad=True)
+        with nc.use_backend(backend):
+            for step in range(3):
+                p.grad = np.ones(40, dtype)
+                optimizer.step()
+                if step == 0:
+                    optimizer.state[p]["max_exp_avg_sq"][[0, 17]] = np.nan
+                    optimizer.state[p]["exp_avg_sq"][[1, 18]] = np.nan
+        for name in ("max_exp_avg_sq", "exp_avg"):
+            assert np.isnan(optimizer.state[p][name]).any() == (name == "max_exp_avg_sq")
+        np.testing.assert_array_equal(np.flatnonzero(np.isnan(p.data)), [0, 1, 17, 18])
+        results.append(optimizer)
+    assert_same(*results)
