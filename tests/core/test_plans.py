@@ -178,3 +178,72 @@ def test_numbers_of_other_dtypes_can_be_converted(kind):
 def test_what_is_no_number_has_no_mean(kind):
     with pytest.raises(TypeError, match=r"; other kinds of data have no mean and variance here$"):
         nc.batch_norm(np.zeros((3, 2), kind), training=True)
+
+
+class Weird:
+    """A number that is none."""
+
+    def __float__(self):
+        raise ValueError("no")
+
+
+def test_the_ends_of_every_range_are_taken(rng):
+    x = rng.standard_normal((2, 6, 4))
+    mean, var = np.full(6, 5.0), np.full(6, 7.0)
+    nc.batch_norm(x, mean, var, training=True, momentum=0.0)
+    np.testing.assert_array_equal((mean, var), (np.full(6, 5.0), np.full(6, 7.0)))
+    nc.batch_norm(x, mean, var, training=np.True_, momentum=1)
+    np.testing.assert_allclose(mean, x.mean(axis=(0, 2)), rtol=1e-14)
+    np.testing.assert_allclose(var, x.var(axis=(0, 2), ddof=1), rtol=1e-14)
+    for axis in (-3, np.int64(0)):
+        np.testing.assert_array_equal(
+            nc.batch_norm(x, training=True, axis=axis), nc.batch_norm(x, training=True, axis=0)
+        )
+    for groups in (1, np.int64(1), 6):
+        size = 6 // groups
+        want = x.reshape(2, groups, size * 4)
+        want = (want - want.mean(-1, keepdims=True)) / np.sqrt(want.var(-1, keepdims=True) + 1e-5)
+        np.testing.assert_allclose(nc.group_norm(x, groups), want.reshape(x.shape), rtol=1e-12, atol=1e-14)
+    want = nc.layer_norm(x, 4)
+    for shape in (np.int64(4), [4], (np.int32(4),), np.array([4]), np.array(4), range(4, 5)):
+        np.testing.assert_array_equal(nc.layer_norm(x, shape), want)
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.1, np.nan, np.inf, -np.inf])
+def test_what_lies_beyond_is_not(value):
+    with pytest.raises(ValueError, match=r"^momentum must be a number from 0 to 1"):
+        nc.batch_norm(np.ones((3, 2)), training=True, momentum=value)
+
+
+@pytest.mark.parametrize("name", ["momentum", "eps"])
+@pytest.mark.parametrize("value", ["0.5", b"1", True, np.True_, None, [1], Weird(), 1j])
+def test_what_is_no_number_is_refused(name, value):
+    with pytest.raises(TypeError, match=rf"^{name} must be a"):
+        nc.batch_norm(np.ones((3, 2)), training=True, **{name: value})
+
+
+@pytest.mark.parametrize(("name", "bad"), [("axis", 1.0), ("axis", True), ("axis", "1")])
+def test_an_axis_is_an_int(name, bad):
+    with pytest.raises(TypeError, match=rf"^{name} must be an int"):
+        nc.batch_norm(np.ones((3, 2)), training=True, **{name: bad})
+
+
+@pytest.mark.parametrize("axis", [-3, 2])
+def test_an_axis_is_one_of_x(axis):
+    with pytest.raises(ValueError, match=rf"^axis must be from -2 to 1 for an x of 2 dimensions, got {axis}$"):
+        nc.batch_norm(np.ones((3, 2)), training=True, axis=axis)
+
+
+def test_out_may_be_x_through_another_view_but_not_a_part_of_it(rng):
+    memory = rng.standard_normal(100)
+    x, kept = memory[:24].reshape(2, 3, 4), memory[:24].reshape(2, 3, 4).copy()
+    want = nc.batch_norm(kept, training=True)
+    for shift in (1, 4, 12):
+        with pytest.raises(ValueError, match=r"^out overlaps x without being the same array"):
+            nc.batch_norm(x, training=True, out=memory[shift : 24 + shift].reshape(2, 3, 4))
+    np.testing.assert_array_equal(x, kept)
+    between = memory[24:72].reshape(2, 3, 8)  # side by side, element for element: they share no memory
+    between[..., ::2] = kept
+    np.testing.assert_array_equal(nc.batch_norm(between[..., ::2], training=True, out=between[..., 1::2]), want)
+    np.testing.assert_array_equal(nc.batch_norm(x, training=True, out=memory[:24].reshape(2, 3, 4)), want)
+    np.testing.assert_array_equal(x, want)

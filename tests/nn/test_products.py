@@ -207,3 +207,32 @@ def test_nothing_in_and_nothing_out():
     assert layer.backward(np.zeros((3, 0, 4), np.float32)).shape == (3, 0, 6)
     np.testing.assert_array_equal(layer.weight.grad, 0)
     np.testing.assert_array_equal(layer.bias.grad, 0)
+
+
+def test_shapes_that_do_not_fit_are_declined_and_nothing_is_written():
+    """Called directly: nothing in C may rest on what a layer is careful about."""
+
+    def one():
+        return 1
+
+    x, weight, bias, dy = data(7, 5, 3, np.float64)
+    long, fortran = np.ones(4), np.asfortranarray
+    for wrong in (
+        (x[:, :4].copy(), weight, bias),
+        (x, fortran(weight[:2]), bias),
+        (x, weight, long),
+        (x, weight, long[:2]),
+    ):
+        assert products.forward(*wrong, one) is None
+    assert products.input_gradient(dy[:, :2].copy(), weight, one) is None
+    targets = {"dweight": np.full((3, 5), 9.0, order="F"), "dbias": np.full(3, 9.0)}
+    wide = {"dweight": np.full((3, 6), 9.0, order="F"), "dbias": np.full(4, 9.0)}
+    for name, array in wide.items():
+        for wrong in (array, array[..., :2].copy(order="F")):
+            given = targets | {name: wrong}
+            assert products.gradients(x, dy, given["dweight"], given["dbias"], one) is False
+            assert all((value == 9).all() for value in given.values())
+    assert products.gradients(x[:6], dy, *targets.values(), one) is False
+    assert products.gradients(x, dy, *targets.values(), one) is True
+    np.testing.assert_allclose(targets["dweight"], dy.T @ x, **tol(np.float64, 7, "product"))
+    np.testing.assert_allclose(targets["dbias"], dy.sum(axis=0), **tol(np.float64, 7, "product"))
