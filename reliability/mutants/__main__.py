@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import importlib
 import os
 import random
 import sys
@@ -115,6 +116,8 @@ class Run:
         paths = sorted({str(fault.path) for fault in self.todo})
         ran = session.without_faults(plugin, list(items.values()), paths, traced)
         self.voice.write(f"{len(ran)} of {len(items)} tests pass; {len(self.todo)} faults\n")
+        for name in {fault.import_name for fault in self.todo}:
+            importlib.import_module(name)  # what is imported when it is used: a fork would import the original
         functions, caches = {path: session.functions_of(path) for path in paths}, session.caches()
         gc.freeze()  # a collection would touch, and so copy, all that the forks share
 
