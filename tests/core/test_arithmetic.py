@@ -134,3 +134,22 @@ def test_an_infinite_dy_gives_an_infinite_parameter_gradient(norm, dtype, rng):
     if bias is not None:
         assert dbias.ravel()[hit] == np.inf
         assert np.isfinite(np.delete(dbias.ravel(), hit)).all()
+
+
+@every_norm(
+    Norm("batch", (2, 2, 70_001)),
+    Norm("batch", (70_001, 3)),
+    Norm("batch", (9_000, 40)),
+    Norm("instance", (1, 2, 70_001)),
+    Norm("layer", (9_000, 40), (40,)),
+)
+def test_long_sums_of_gradients_keep_their_digits(norm):
+    """Terms of one sign and size: in float32 alone each addition would round the same way."""
+    x = np.where(np.indices(norm.shape).sum(axis=0) % 2, 1.0, -1.0).astype("float32")
+    ones = np.ones(norm.parameter_shape, "float32")
+    _, ctx = norm.forward(x, ones, ones)
+    for dy, which in ((np.full_like(x, 0.1), 2), (np.float32(0.1) * x, 1)):
+        gradient = norm.backward(dy, ctx)[which]
+        want = norm.expected_backward(dy, x, ones, ones)[which]
+        # sixteen terms in float32, each off by half an ulp of the sum, and the rounding of the result
+        np.testing.assert_allclose(gradient, want, rtol=tol("float32", x.size, "dparam")["rtol"])

@@ -247,3 +247,23 @@ def test_out_may_be_x_through_another_view_but_not_a_part_of_it(rng):
     np.testing.assert_array_equal(nc.batch_norm(between[..., ::2], training=True, out=between[..., 1::2]), want)
     np.testing.assert_array_equal(nc.batch_norm(x, training=True, out=memory[:24].reshape(2, 3, 4)), want)
     np.testing.assert_array_equal(x, want)
+
+
+@pytest.mark.parametrize(
+    ("options", "wrong", "name"),
+    [
+        ({"training": True}, {"training": 1}, "training"),
+        ({"training": True}, {"training": 1.0}, "training"),
+        ({"training": True, "axis": 1}, {"axis": True}, "axis"),
+        ({"training": True, "axis": 1}, {"axis": 1.0}, "axis"),
+        ({"training": True, "momentum": 1}, {"momentum": True}, "momentum"),
+        ({"training": True, "eps": 1.0}, {"eps": True}, "eps"),
+    ],
+)
+def test_a_call_like_one_before_but_for_a_type_is_checked(options, wrong, name):
+    """True is 1 and 1.0 to Python, and what was right once goes straight to the kernels the next time."""
+    x = np.arange(12.0).reshape(4, 3)
+    for _ in range(3):
+        nc.batch_norm(x, **options)
+    with pytest.raises(TypeError, match=f"^{name} must be "):
+        nc.batch_norm(x, **(options | wrong))
