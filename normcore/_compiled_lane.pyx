@@ -10,7 +10,7 @@ sentences for mistakes; the lane refuses nothing and raises nothing.
 """
 
 from cpython.contextvars cimport get_value
-from libc.stdlib cimport free, malloc
+from libc.stdlib cimport free
 
 cimport numpy as cnp
 
@@ -28,6 +28,7 @@ from normcore.backends.cython_kernels cimport (
     loops_of,
     rows_backward_walk,
     rows_forward_walk,
+    scratch_memory,
     streams,
 )
 
@@ -237,9 +238,10 @@ def forward(str op, tuple options, x, weight, bias, running_mean, running_var, o
     else:
         return None
     mean, rstd = vector(entry.groups, cnp.NPY_FLOAT64), vector(entry.groups, cnp.NPY_FLOAT64)
-    run_forward(entry, x, weight, bias, running_mean, running_var, mean, rstd, y)
     in_place = out is not None and cnp.PyArray_DATA(y) == cnp.PyArray_DATA(x)
-    return y, context(entry, x, weight, bias, mean, rstd, in_place)
+    result = y, context(entry, x, weight, bias, mean, rstd, in_place)  # before anything is written: it may fail
+    run_forward(entry, x, weight, bias, running_mean, running_var, mean, rstd, y)
+    return result
 
 
 cdef bint same_options(tuple known, tuple given) except -1:
@@ -292,32 +294,34 @@ cdef int run_forward(
     cdef RowForward r
     cdef Array x_ = array_of(x), y_ = array_of(y)
     if need > 3 * ON_STACK:
-        scratch = <double*>malloc(need * sizeof(double))
-    as_doubles(weight, 1.0, entry.parameters, scratch)
-    as_doubles(bias, 0.0, entry.parameters, scratch + entry.parameters)
-    if entry.rows:
-        r.x, r.y, r.weight, r.bias = x_, y_, scratch, scratch + entry.parameters
-        r.mean, r.rstd = <double*>cnp.PyArray_DATA(mean), <double*>cnp.PyArray_DATA(rstd)
-        r.var = scratch + 2 * entry.parameters
-        r.eps, r.centred, r.activation, r.stream = entry.eps, entry.centred, entry.activation, streams(y_, x_, x_)
-        with nogil:
-            rows_forward_walk(
-                f, &r, entry.sizes[0], entry.sizes[1], entry.sizes[2], entry.parameters, num_threads)
-    else:
-        o.x, o.y, o.weight, o.bias = x_, y_, scratch, scratch + entry.parameters
-        o.mean, o.rstd = <double*>cnp.PyArray_DATA(mean), <double*>cnp.PyArray_DATA(rstd)
-        o.var = scratch + 2 * entry.parameters
-        o.eps, o.training, o.activation, o.stream = entry.eps, entry.training, entry.activation, streams(y_, x_, x_)
-        if not entry.training:
-            as_doubles(running_mean, 0.0, entry.groups, o.mean)
-            as_doubles(running_var, 1.0, entry.groups, o.var)
-        with nogil:
-            channels_forward_walk(f, &o, entry.sizes[0], entry.sizes[1], entry.sizes[2], num_threads)
-        if entry.training and running_mean is not None:
-            update(entry, o.mean, 1.0, running_mean)
-            update(entry, o.var, entry.unbiased, running_var)
-    if scratch != on_stack:
-        free(scratch)
+        scratch = <double*>scratch_memory(need * sizeof(double))
+    try:
+        as_doubles(weight, 1.0, entry.parameters, scratch)
+        as_doubles(bias, 0.0, entry.parameters, scratch + entry.parameters)
+        if entry.rows:
+            r.x, r.y, r.weight, r.bias = x_, y_, scratch, scratch + entry.parameters
+            r.mean, r.rstd = <double*>cnp.PyArray_DATA(mean), <double*>cnp.PyArray_DATA(rstd)
+            r.var = scratch + 2 * entry.parameters
+            r.eps, r.centred, r.activation, r.stream = entry.eps, entry.centred, entry.activation, streams(y_, x_, x_)
+            with nogil:
+                rows_forward_walk(
+                    f, &r, entry.sizes[0], entry.sizes[1], entry.sizes[2], entry.parameters, num_threads)
+        else:
+            o.x, o.y, o.weight, o.bias = x_, y_, scratch, scratch + entry.parameters
+            o.mean, o.rstd = <double*>cnp.PyArray_DATA(mean), <double*>cnp.PyArray_DATA(rstd)
+            o.var = scratch + 2 * entry.parameters
+            o.eps, o.training, o.activation, o.stream = entry.eps, entry.training, entry.activation, streams(y_, x_, x_)
+            if not entry.training:
+                as_doubles(running_mean, 0.0, entry.groups, o.mean)
+                as_doubles(running_var, 1.0, entry.groups, o.var)
+            with nogil:
+                channels_forward_walk(f, &o, entry.sizes[0], entry.sizes[1], entry.sizes[2], num_threads)
+            if entry.training and running_mean is not None:
+                update(entry, o.mean, 1.0, running_mean)
+                update(entry, o.var, entry.unbiased, running_var)
+    finally:
+        if scratch != on_stack:
+            free(scratch)
     return 0
 
 
@@ -397,27 +401,29 @@ cdef int run_backward(
     cdef Array x_ = array_of(x), dy_ = array_of(dy), dx_ = array_of(dx)
     cdef bint stream = not entry.activation and streams(dx_, dy_, x_)
     if n > ON_STACK:
-        scratch = <double*>malloc(4 * n * sizeof(double))
-    as_doubles(weight, 1.0, n, scratch)
-    as_doubles(bias, 0.0, n, scratch + n)
-    if entry.rows:
-        r.dy, r.x, r.dx, r.weight, r.bias = dy_, x_, dx_, scratch, scratch + n
-        r.mean, r.rstd = <double*>cnp.PyArray_DATA(mean), <double*>cnp.PyArray_DATA(rstd)
-        r.dweight, r.dbias = scratch + 2 * n, scratch + 3 * n
-        r.centred, r.activation, r.stream = entry.centred, entry.activation, stream
-        with nogil:
-            rows_backward_walk(f, &r, entry.sizes[0], entry.sizes[1], entry.sizes[2], n, num_threads)
-    else:
-        o.dy, o.x, o.dx, o.weight, o.bias = dy_, x_, dx_, scratch, scratch + n
-        o.mean, o.rstd = <double*>cnp.PyArray_DATA(mean), <double*>cnp.PyArray_DATA(rstd)
-        o.dweight, o.dbias = scratch + 2 * n, scratch + 3 * n
-        o.training, o.activation, o.stream = entry.training, entry.activation, stream
-        with nogil:
-            channels_backward_walk(f, &o, entry.sizes[0], entry.sizes[1], entry.sizes[2], num_threads)
-    if dweight is not None:
-        from_doubles(scratch + 2 * n, n, dweight)
-    if dbias is not None:
-        from_doubles(scratch + 3 * n, n, dbias)
-    if scratch != on_stack:
-        free(scratch)
+        scratch = <double*>scratch_memory(4 * n * sizeof(double))
+    try:
+        as_doubles(weight, 1.0, n, scratch)
+        as_doubles(bias, 0.0, n, scratch + n)
+        if entry.rows:
+            r.dy, r.x, r.dx, r.weight, r.bias = dy_, x_, dx_, scratch, scratch + n
+            r.mean, r.rstd = <double*>cnp.PyArray_DATA(mean), <double*>cnp.PyArray_DATA(rstd)
+            r.dweight, r.dbias = scratch + 2 * n, scratch + 3 * n
+            r.centred, r.activation, r.stream = entry.centred, entry.activation, stream
+            with nogil:
+                rows_backward_walk(f, &r, entry.sizes[0], entry.sizes[1], entry.sizes[2], n, num_threads)
+        else:
+            o.dy, o.x, o.dx, o.weight, o.bias = dy_, x_, dx_, scratch, scratch + n
+            o.mean, o.rstd = <double*>cnp.PyArray_DATA(mean), <double*>cnp.PyArray_DATA(rstd)
+            o.dweight, o.dbias = scratch + 2 * n, scratch + 3 * n
+            o.training, o.activation, o.stream = entry.training, entry.activation, stream
+            with nogil:
+                channels_backward_walk(f, &o, entry.sizes[0], entry.sizes[1], entry.sizes[2], num_threads)
+        if dweight is not None:
+            from_doubles(scratch + 2 * n, n, dweight)
+        if dbias is not None:
+            from_doubles(scratch + 3 * n, n, dbias)
+    finally:
+        if scratch != on_stack:
+            free(scratch)
     return 0
