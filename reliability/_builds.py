@@ -185,5 +185,5 @@ _NOWHERE = "not in normcore"
 def _place(text: str) -> str:
     for line in text.splitlines():
         if re.search(r"#\d+ |(?:at|by) 0x", line) and _OURS.search(line):
-            return re.sub(r"^.*?(?:0x[0-9A-Fa-f]+:? (?:in )?)", "", line).strip()
+            return re.sub(r"^.*?(?:#\d+ |0x[0-9A-Fa-f]+: )(?:0x[0-9a-f]+ in )?", "", line).strip()
     return _NOWHERE

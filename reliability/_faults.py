@@ -23,7 +23,8 @@ class Fault(NamedTuple):
 
 _HEAD = "import numpy as np, normcore as nc\n"
 _INFERENCE = """
-x = np.ones((2, 3, 33), np.float32)
+n = 33
+x = np.ones((2, 3, n), np.float32)
 mean, var = np.zeros(3), np.ones(3)
 y, ctx = nc.batch_norm_forward(x, running_mean=mean, running_var=var, training=False)
 nc.batch_norm_backward(y, ctx)
@@ -37,21 +38,20 @@ with nc.threads(4):
     for _ in range(50):
         nc.optim.SGD([param], lr=1.0).step()
 """
+_POOLED = _INFERENCE.replace("33", "50_001")
 _PAST_THE_END = (
     "normcore/backends/loops/runs.h",
     "for (ptrdiff_t i = 0; i < n; i++) NAME(put)(dx + i, (double)NAME(get)(dy + i) * a[k]);",
     "for (ptrdiff_t i = 0; i <= n; i++) NAME(put)(dx + i, (double)NAME(get)(dy + i) * a[k]);",
 )
-_KEPT = (
-    "normcore/backends/loops/columns.pxi",
-    "    if s.memory != on_stack:\n        free(s.memory)\n\n\ncdef void column_gradients_of(",
-    "\n\ncdef void column_gradients_of(",
-)
 
 FAULTS = {
     "address": [
         Fault("a kernel goes one past the end", *_PAST_THE_END, _HEAD + _INFERENCE, "heap-buffer-overflow"),
-        Fault("scratch memory is not freed", *_KEPT, _HEAD + _WIDE, "leak of"),
+        Fault("the same, in memory of the pool", *_PAST_THE_END, _HEAD + _POOLED, "use-after-poison"),
+        Fault(
+            "memory of a step is not freed", "normcore/optim/_fused.pyx", "        free(self.parts[1])\n", "",
+            _HEAD + _STEPS, "leak of"),
     ],
     "undefined": [
         Fault(

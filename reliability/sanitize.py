@@ -68,7 +68,7 @@ def _suite(kind: str, rest: list[str]) -> int:
 
 def _seeded(kind: str) -> int:
     faults = FAULTS[kind]
-    folder = prepare(kind, f"{kind}-seeded", [fault.edit for fault in faults])
+    folder = prepare(kind, f"{kind}-seeded", sorted({fault.edit for fault in faults}))
     missed = 0
     for fault in faults:
         done = run(kind, folder, ["-c", fault.program], capture=True)
