@@ -12,6 +12,9 @@
 #ifdef __linux__
 #include <sys/mman.h>
 #endif
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/asan_interface.h>
+#endif
 
 enum { POOL_BLOCKS = 8, POOL_LINE = 64, POOL_HUGE = 4194304 };
 
@@ -28,6 +31,17 @@ typedef struct {
 } Pool;
 
 static PoolHeader *pool_header(char *block) { return (PoolHeader *)(block - POOL_LINE); }
+
+/* For AddressSanitizer, which sees a block as in use until it is freed: only the first `size` bytes of it may be touched. */
+static void pool_allow(char *block, size_t size) {
+#ifdef __SANITIZE_ADDRESS__
+    char *end = (char *)pool_header(block)->raw + pool_header(block)->capacity + 2 * POOL_LINE;
+    __asan_unpoison_memory_region(block, (size_t)(end - block));
+    __asan_poison_memory_region(block + size, (size_t)(end - block) - size);
+#else
+    (void)block, (void)size;
+#endif
+}
 
 static char *pool_new_block(size_t size) {
     char *raw = (char *)malloc(size + 2 * POOL_LINE), *block;
@@ -70,7 +84,9 @@ static void *pool_malloc(void *context, size_t size) {
             block = pool_take(pool, best);
     }
     PyThread_release_lock(pool->lock);
-    return block ? block : pool_new_block(size);
+    if (!block) block = pool_new_block(size);
+    if (block) pool_allow(block, size);
+    return block;
 }
 
 static void pool_free(void *context, void *memory, size_t size) {
@@ -84,6 +100,7 @@ static void pool_free(void *context, void *memory, size_t size) {
         free(pool_header(block)->raw);
         return;
     }
+    pool_allow(block, 0);
     char *surplus = pool->count == POOL_BLOCKS ? pool_take(pool, 0) : NULL;
     pool->blocks[pool->count++] = block;
     pool->held += pool_header(block)->capacity;
@@ -99,7 +116,11 @@ static void *pool_calloc(void *context, size_t count, size_t size) {
 
 static void *pool_realloc(void *context, void *memory, size_t size) {
     char *old = (char *)memory, *moved;
-    if (old && pool_header(old)->capacity >= size) return old;
+    if (old) pool_allow(old, pool_header(old)->capacity); /* all of it is copied: nobody says how much is in use */
+    if (old && pool_header(old)->capacity >= size) {
+        pool_allow(old, size);
+        return old;
+    }
     moved = (char *)pool_malloc(context, size);
     if (moved && old) {
         memcpy(moved, old, pool_header(old)->capacity);
