@@ -308,8 +308,12 @@ class Module:
             if name in state_dict:
                 try:
                     new[name] = as_state(state_dict[name], target.shape, target.dtype, name in never_negative)
-                except (TypeError, ValueError, RuntimeError) as error:
+                except MemoryError:
+                    raise
+                except Exception as error:  # what np.load returns reads the file only now, with errors of many classes
                     problems.append(f"{name}: {error}")
+                if not target.flags.writeable:
+                    problems.append(f"{name}: the array of this module is read-only")
         if problems:
             hint = (
                 ""
