@@ -23,9 +23,5 @@ def files(result: Outcome, pictures: bool) -> Iterator[tuple[str, bytes]]:
 def write(folder: Path, name: str, content: bytes) -> Path:
     """Write a file whole or not at all; an OSError has its path as `filename`."""
     path = folder / name
-    try:
-        write_atomically(os.fspath(path), content)
-    except OSError as error:
-        error.filename = os.fspath(path)  # not the temporary one's
-        raise
+    write_atomically(os.fspath(path), content)
     return path

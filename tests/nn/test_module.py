@@ -291,6 +291,8 @@ class TestImports:
             "normcore.moments",
             "normcore.functional",
             "normcore._dispatch",
+            "normcore._reading",
+            "normcore._npz",
         },
     }
 

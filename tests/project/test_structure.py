@@ -19,6 +19,8 @@ PACKAGE = Path(normcore.__file__).parent
 # What a layer may import of the others: the layers below it. The order of DESIGN.md's picture.
 BELOW = {
     "_version": set(),
+    "_reading": set(),
+    "_npz": set(),
     "_activation": set(),
     "_workers": set(),
     "backends": {"_activation", "_workers"},
@@ -37,7 +39,7 @@ BELOW = {
     "_lane": {"_compiled_lane", "_plan"},
     "functional": {"_lane", "_dispatch", "_planners", "_context"},
     "_config": {"_dispatch", "_pool", "_threads", "backends", "_version"},
-    "data": {"_version"},  # what a download calls itself
+    "data": {"_version", "_reading", "_npz"},  # the version is what a download calls itself
     "_streaming": set(),
     "moments": {"functional", "_streaming"},
     "covariance": {"functional", "_streaming"},
@@ -45,7 +47,7 @@ BELOW = {
     "optim": {"nn", "_dispatch", "_threads", "_workers"},  # for the backend asked for, and how many threads
     # data for the cut into training and validation rows; _dispatch for asked_for(): a wrong NORMCORE_BACKEND is no
     # fault of the data
-    "training": {"nn", "optim", "data", "moments", "functional", "_dispatch"},
+    "training": {"nn", "optim", "data", "moments", "functional", "_dispatch", "_reading", "_npz"},
     "estimators": {"training", "optim", "nn", "functional", "data", "moments", "covariance"},
     "studies": {"estimators", "training", "optim", "nn", "functional", "data", "_config", "_version"},
     "_bench": {"functional", "_config", "_threads"},
