@@ -132,3 +132,22 @@ def test_a_first_value_that_misleads(norm, dtype, outlier, rng):
     np.testing.assert_allclose(ctx.rstd, want.rstd, rtol=limits["rtol"])
     others = norm.groups != 1
     assert (y[others] == plain[others]).all()
+
+
+@ALL
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_an_infinite_dy_gives_an_infinite_parameter_gradient(norm, dtype, rng):
+    """Not NaN: nothing is taken from a sum that is infinite, or it would meet an infinity of its own."""
+    x, dy, weight, bias = norm.arrays(rng, dtype)
+    dy[0, 1] = 1.0
+    first = (0, 1, *[0] * (x.ndim - 2))
+    dy[first] = np.inf
+    _, ctx = norm.forward(x, weight, bias)
+    with np.errstate(all="ignore"):
+        _, dweight, dbias = norm.backward(dy, ctx)
+    hit = norm.parameters[first]
+    assert dweight.ravel()[hit] == np.inf * np.sign(norm.expected(x).y[first])
+    assert np.isfinite(np.delete(dweight.ravel(), hit)).all()
+    if bias is not None:
+        assert dbias.ravel()[hit] == np.inf
+        assert np.isfinite(np.delete(dbias.ravel(), hit)).all()

@@ -102,7 +102,8 @@ def finish_gradients(c0, c1, sums, centre, mean, rstd, dweight, dbias):
     for c in range(c0, c1):
         k = c - c0
         dbias[c] = sums[0, k]
-        dweight[c] = (sums[1, k] - (mean[c] - centre[k]) * sums[0, k]) * rstd[c]
+        taken = (mean[c] - centre[k]) * sums[0, k] if centre[k] != mean[c] else 0.0  # 0 * inf is NaN
+        dweight[c] = (sums[1, k] - taken) * rstd[c]
         if centre[k] != mean[c] and np.isfinite(mean[c]) and not np.isfinite(dweight[c]):
             again = True
             centre[k] = mean[c]

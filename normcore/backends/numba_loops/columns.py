@@ -330,7 +330,8 @@ def finish_gradients(c0, c1, run, sum1, sum2, centre, mean, rstd, dweight, dbias
         k = c - c0
         dbias[c] = sum_of_channel(sum1, k, columns, run)
         total = sum_of_channel(sum2, k, columns, run)
-        dweight[c] = (total - (mean[c] - centre[k]) * dbias[c]) * rstd[c]
+        taken = (mean[c] - centre[k]) * dbias[c] if centre[k] != mean[c] else 0.0  # 0 * inf is NaN
+        dweight[c] = (total - taken) * rstd[c]
         if centre[k] != mean[c] and np.isfinite(mean[c]) and not np.isfinite(dweight[c]):
             again = True
             centre[k] = mean[c]

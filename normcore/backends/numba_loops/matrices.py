@@ -29,7 +29,7 @@ from normcore.backends.numba_loops.columns import (
 from normcore.backends.numba_loops.jit import compiled, prange, serial_and_parallel
 from normcore.backends.numba_loops.scalars import centres
 
-TILE = 1024  # columns whose partial sums and parameters stay in L1 from row to row
+TILE = 1024  # columns whose partial sums and parameters stay in L1 from row to row; a folded row is one of them
 
 
 # --- few rows: a block of channels is one task ------------------------------------------------------------------------

@@ -73,7 +73,7 @@ def sum_segment(dy, x, r, k, start, stop, weight, bias, mean, rstd, activation, 
         clear(lanes)
         sum_gradients_run(dz, part, centre, lanes[0], lanes[1])
         sum1 = fold(lanes[0])
-        sum2 = fold(lanes[1]) - (mean[r] - centre) * sum1
+        sum2 = fold(lanes[1]) - ((mean[r] - centre) * sum1 if centre != mean[r] else 0.0)  # 0 * inf is NaN
         if centre == mean[r] or np.isfinite(sum2) or not np.isfinite(mean[r]):
             return sum1, sum2
         centre = mean[r]
