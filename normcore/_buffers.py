@@ -13,7 +13,7 @@ from normcore._pool import empty
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from normcore._plan import Plan
+    from normcore._plan import Operands, Plan
 
     Array = NDArray[Any]
 
@@ -102,8 +102,11 @@ def input_and_result(plan: Plan, source: Array, out: Array | None) -> tuple[Arra
     return result, result
 
 
-def delivered(result: Array, out: Array | None) -> Array:
-    if out is None or result is out:
+def delivered(result: Array, ops: Operands) -> Array:
+    """The result where the user wants it."""
+    if ops.out is None:
         return result
-    np.copyto(out, result)
-    return out
+    if result is not ops.out:
+        np.copyto(ops.out, result)
+    assert ops.returned is not None
+    return ops.returned

@@ -29,6 +29,7 @@ from normcore._buffers import (
 from normcore._context import NormContext
 from normcore._memory import same_memory
 from normcore._setting import Block, Setting
+from normcore._shown import shown
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -98,8 +99,8 @@ class use_backend(Block[str]):  # noqa: N801 - used like a function: with nc.use
 
 
 def _available(asked_by: str, name: str) -> str:
-    if name not in backends.BACKENDS:
-        raise ValueError(f"{asked_by} must be one of {', '.join(backends.BACKENDS)}, got {name!r}")
+    if not isinstance(name, str) or name not in backends.BACKENDS:
+        raise ValueError(f"{asked_by} must be one of {', '.join(backends.BACKENDS)}, got {shown(name)}")
     backends.load(name)
     return name
 
@@ -252,7 +253,7 @@ def forward(plan: Plan, ops: Operands) -> tuple[Array, NormContext]:
     else:
         with np.errstate(all="ignore"):
             rstd[:] = 1.0 / np.sqrt(var + plan.eps)
-    result = delivered(y, ops.out)
+    result = delivered(y, ops)
     mean, rstd = to_c_order(plan, mean), to_c_order(plan, rstd)
     if training and ops.running_mean is not None and ops.running_var is not None:
         _update_running(plan, mean, var, ops.running_mean, ops.running_var)
@@ -281,7 +282,7 @@ def backward(plan: Plan, ops: Operands, ctx: NormContext) -> tuple[Array, Array 
         else:
             kernels.channels_backward(*operands, plan.training, plan.activation, threads)
     return (
-        delivered(dx, ops.out),
+        delivered(dx, ops),
         None if ctx.weight is None else gradient(plan, dweight, ctx.weight.dtype),
         None if ctx.bias_dtype is None else gradient(plan, dbias, ctx.bias_dtype),
     )

@@ -179,13 +179,25 @@ cdef void run(Parts parts, Step of_float32, Step of_float64, const void* options
             run_tasks(step_part, &job, parts.count[k], threads)
 
 
+cdef inline bint apart(cnp.ndarray a, cnp.ndarray b) noexcept:
+    # Surely without memory in common; of arrays with gaps it is not asked here.
+    cdef char* first = cnp.PyArray_BYTES(a)
+    cdef char* second = cnp.PyArray_BYTES(b)
+    return (
+        order_of(a) != 0 and order_of(b) != 0
+        and (first + cnp.PyArray_NBYTES(a) <= second or second + cnp.PyArray_NBYTES(b) <= first))
+
+
 def misfit(list params):
-    """Whether a gradient is not an array of the shape of its parameter, or that cannot be written to."""
+    """Whether a gradient needs another look.
+
+    It is not surely a float array of the shape of its parameter, with memory of its own, or the parameter is read-only.
+    """
     for param in params:
         grad, data = param.grad, param.data
         if grad is not None and not (
-            isinstance(grad, cnp.ndarray) and isinstance(data, cnp.ndarray) and same_shape(grad, data)
-            and cnp.PyArray_ISWRITEABLE(data)
+            type(grad) is cnp.ndarray and type(data) is cnp.ndarray and same_shape(grad, data)
+            and cnp.PyArray_ISFLOAT(grad) and cnp.PyArray_ISWRITEABLE(data) and apart(grad, data)
         ):
             return True
     return False

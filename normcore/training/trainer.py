@@ -28,6 +28,7 @@ from ._fitting import (
     check_validation,
     cut,
     model_dtype,
+    output_of,
     weighted,
 )
 from ._listeners import Listeners, check_callbacks
@@ -339,7 +340,7 @@ class Trainer:
         outputs: Array | None = None
         with mode(self.model, training=False):
             for start, stop in batch_bounds(len(X), batch_size) or [(0, 0)]:
-                output = self.model(as_batch(X[start:stop], dtype))
+                output = output_of(self.model, as_batch(X[start:stop], dtype))
                 if outputs is None:
                     outputs = np.empty((len(X), *output.shape[1:]), output.dtype)
                 outputs[start:stop] = output
