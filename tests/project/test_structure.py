@@ -50,9 +50,18 @@ BELOW = {
     "optim": {"nn", "_dispatch", "_threads", "_workers", "_memory", "_shown"},
     # data for the cut into training and validation rows; _dispatch for asked_for(): a wrong NORMCORE_BACKEND is no
     # fault of the data
-    "data": {"_version", "_reading", "_npz", "_arraylike", "_shown"},  # the version is what a download calls itself
-    "_streaming": {"_arraylike", "_shown"},
-    "moments": {"functional", "_streaming", "_shown"},
+    "training": {
+        "nn",
+        "optim",
+        "data",
+        "moments",
+        "functional",
+        "_dispatch",
+        "_reading",
+        "_npz",
+        "_arraylike",
+        "_shown",
+    },  # fmt: skip
     "estimators": {"training", "optim", "nn", "functional", "data", "moments", "covariance"},
     "studies": {"estimators", "training", "optim", "nn", "functional", "data", "_config", "_version"},
     "_bench": {"functional", "_config", "_threads"},
