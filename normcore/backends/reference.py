@@ -62,10 +62,9 @@ def mean_and_var(x: Float, axes: Axes, centred: bool = True) -> tuple[Float64, F
     # Measured from the group's first value, so that a constant group has mean exactly that value and var exactly 0.
     first = x[tuple(slice(0, 1) if axis in over else slice(None) for axis in range(x.ndim))].astype(np.float64)
     shift = np.where(np.isfinite(first), first, 0.0)
-    mean = shift + centre(x, shift).mean(axis=over, keepdims=True)
-    xshift = centre(x, mean)  # from the mean, for the first value may be an outlier
+    xshift = centre(x, shift)
     mean_xshift = xshift.mean(axis=over, keepdims=True)
-    return mean + mean_xshift, np.square(xshift - mean_xshift).mean(axis=over, keepdims=True)
+    return shift + mean_xshift, np.square(xshift - mean_xshift).mean(axis=over, keepdims=True)
 
 
 def normalise(

@@ -213,7 +213,7 @@ def adam(
     """Step all that have a gradient; return the parameters that are left for NumPy."""
     cdef AdamOptions options
     cdef Parts parts = Parts()
-    cdef list rest = []
+    cdef list rest = [], stepped = []
     cdef dict state
     cdef int order
     cdef long long t, known = -1
@@ -238,12 +238,14 @@ def adam(
         if amsgrad and top is None:
             top = state["max_exp_avg_sq"] = np.zeros_like(data)
         t = state["step"] + 1
-        state["step"] = t
+        stepped.append((state, t))
         if t != known:
             known = t
             size = lr / (1.0 - pow(beta1, <double>t))
             scale = 1.0 / sqrt(1.0 - pow(beta2, <double>t))
         parts.add(data, grad, state["exp_avg"], state["exp_avg_sq"], top, size, scale, False)
+    for state, t in stepped:  # when no allocation can fail any more
+        state["step"] = t
     options.rate1, options.beta2, options.rate2, options.eps = 1.0 - beta1, beta2, 1.0 - beta2, eps
     options.sign = -1.0 if maximize else 1.0
     options.decays, options.decoupled = weight_decay != 0.0, decoupled
@@ -262,7 +264,7 @@ def sgd(
     """Step all that have a gradient; return the parameters that are left for NumPy."""
     cdef SgdOptions options
     cdef Parts parts = Parts()
-    cdef list rest = []
+    cdef list rest = [], begun = []
     cdef dict state
     cdef int order
     cdef bint fresh
@@ -283,8 +285,10 @@ def sgd(
             continue
         if fresh:
             buf = np.empty_like(data)
-            states.setdefault(param, {})["momentum_buffer"] = buf
+            begun.append((param, buf))
         parts.add(data, grad, buf, None, None, 0.0, 0.0, fresh)
+    for param, buf in begun:  # when no allocation of size can fail any more
+        states.setdefault(param, {})["momentum_buffer"] = buf
     options.sign = -1.0 if maximize else 1.0
     options.lr, options.momentum, options.rate = lr, momentum, 1.0 - dampening
     options.decay, options.decays, options.nesterov = weight_decay, weight_decay != 0.0, nesterov

@@ -53,7 +53,9 @@ def seeded(text: str, faults: list[tuple[int, Seeded]]) -> str:
     """A file's text with its faults."""
     for number, fault in faults:
         if text.count(fault.before) != 1:
-            raise SystemExit(f"{fault.file} has {text.count(fault.before)} times: {fault.before!r}; mend compiled_faults.py")
+            raise SystemExit(
+                f"{fault.file} has {text.count(fault.before)} times: {fault.before!r}; mend compiled_faults.py"
+            )
         text = text.replace(fault.before, fault.after.replace("FAULT", f"normcore_fault({number})"))
     return text
 
@@ -75,10 +77,14 @@ def build(folder: Path) -> None:
             path.write_text(seeded(path.read_text(), faults))
         if path.suffix == ".pyx":
             lines = path.read_text().splitlines(keepends=True)
-            first = next(i for i, line in enumerate(lines) if line.startswith(("from ", "cimport ", "cdef ", "import ")))
+            first = next(
+                i for i, line in enumerate(lines) if line.startswith(("from ", "cimport ", "cdef ", "import "))
+            )
             path.write_text("".join([*lines[:first], DECLARATION, *lines[first:]]))
     environment = os.environ | {"CFLAGS": f"{os.environ.get('CFLAGS', '')} -include {header}"}
-    subprocess.run([sys.executable, "setup.py", "-q", "build_ext", "--inplace"], cwd=folder, env=environment, check=True)
+    subprocess.run(
+        [sys.executable, "setup.py", "-q", "build_ext", "--inplace"], cwd=folder, env=environment, check=True
+    )
 
 
 def _generated() -> list[str]:
@@ -123,7 +129,10 @@ def try_all(folder: Path, only: str, jobs: int) -> int:
             voice.write(f"{number:3} {died.said or 'SURVIVED'} ({died.seconds:.0f} s)  {fault.file}: {fault.what}\n")
 
         def collected(
-            all_tests: pytest.Session, wanted: list[tuple[int, Seeded]] = wanted, took: object = took, lost: list[int] = lost
+            all_tests: pytest.Session,
+            wanted: list[tuple[int, Seeded]] = wanted,
+            took: object = took,
+            lost: list[int] = lost,
         ) -> None:
             items = without_faults(plugin, all_tests.items, folder)
             voice.write(f"{len(items)} of {len(all_tests.items)} tests pass without a fault\n")
@@ -146,7 +155,9 @@ def try_all(folder: Path, only: str, jobs: int) -> int:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m reliability.mutants.compiled", description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m reliability.mutants.compiled", description=__doc__.partition("\n")[0]
+    )
     parser.add_argument("--keep", type=Path, help="a folder for the build")
     parser.add_argument("--only", default="", help="faults whose file or description contains this")
     parser.add_argument("--jobs", type=int, default=1, help="processes at a time")

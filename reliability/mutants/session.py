@@ -88,7 +88,9 @@ class Child:
         return Died(said.decode(), seconds)
 
 
-def in_turn(works: Iterable[tuple[Any, Callable[[], str], float]], jobs: int, took: Callable[[Any, Died], None]) -> None:
+def in_turn(
+    works: Iterable[tuple[Any, Callable[[], str], float]], jobs: int, took: Callable[[Any, Died], None]
+) -> None:
     """Run (name, work, seconds), `jobs` at a time; `took` is told the name and the end of each."""
     running: list[tuple[Any, Child]] = []
     waiting = iter(works)
