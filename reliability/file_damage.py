@@ -6,6 +6,7 @@ import json
 import math
 import random
 from collections.abc import Iterator, Sequence
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -90,15 +91,15 @@ def changed_tree(tree: Any, rng: random.Random) -> tuple[str, Any]:
             owner = owner[key]
         how, key = rng.choice(["replace", "replace", "replace", "take out", "add", "swap"]), path[-1]
         if how == "replace":
-            owner[key] = rng.choice(HOSTILE)
+            owner[key] = deepcopy(rng.choice(HOSTILE))
             label += f"{path} = {owner[key]!r:.80}; "
             continue
         if how == "take out":
             owner.pop(key)
         elif how == "add" and isinstance(owner, dict):
-            owner["more"] = rng.choice(HOSTILE)
+            owner["more"] = deepcopy(rng.choice(HOSTILE))
         elif how == "add":
-            owner.append(rng.choice(HOSTILE))
+            owner.append(deepcopy(rng.choice(HOSTILE)))
         else:
             other = rng.choice(list(owner) if isinstance(owner, dict) else range(len(owner)))
             owner[key], owner[other] = owner[other], owner[key]
@@ -136,9 +137,11 @@ def changed_arrays(arrays: dict[str, Any], rng: random.Random) -> tuple[str, dic
         arrays[name] = np.zeros(value.shape, dtype)
         label += f" {dtype}"
     elif how == "shape":
-        arrays[name] = rng.choice([value.reshape(-1), value[..., None], value[:0], value.sum(), value[None]])
+        arrays[name] = rng.choice(
+            [value.reshape(-1), value[..., None], value.reshape(-1)[:0], value.sum(), value[None]]
+        )
     elif how == "order":
-        arrays[name] = np.asfortranarray(value) if rng.random() < 0.5 else value[..., ::-1]
+        arrays[name] = np.asfortranarray(value) if rng.random() < 0.5 else np.flip(value)
     elif how == "value":
         new = np.array(value, np.float64).reshape(-1)
         new[rng.randrange(len(new)) if len(new) else slice(0)] = rng.choice([np.nan, np.inf, -1.0, 1e300, -0.0, 5e-324])

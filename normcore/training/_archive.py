@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import zlib
 from collections.abc import Mapping
@@ -92,7 +93,14 @@ def _as_safetensors(arrays: Mapping[str, Array], text: str) -> bytes:
     from safetensors.numpy import save
 
     whole = {name: np.ascontiguousarray(array).reshape(array.shape) for name, array in arrays.items()}
-    return bytes(save(whole, {_TEXT: text, "checksum": _checksum(whole, text)}))
+    content = bytes(save(whole, {_TEXT: text, "checksum": _checksum(whole, text)}))
+    # The package puts its metadata in an order that chance decides; the same training is to give the same file.
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    ordered = json.dumps(header).encode()
+    ordered += b" " * (-len(ordered) % 8)  # as the format has it: the numbers begin at a multiple of eight
+    return len(ordered).to_bytes(8, "little") + ordered + content[end:]
 
 
 def _from_safetensors(file: BinaryIO) -> tuple[dict[str, Array], str]:

@@ -54,16 +54,16 @@ def write_atomically(path: str, content: bytes) -> None:
                 file.write(content)
             return
         # The folder alone decides what may be put in its place; who protected the file meant it.
-        if before is not None and not os.access(target, os.W_OK):
+        if before is not None and not os.access(target, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         _remove_leftovers(target)
         _replace(target, before, content)
     except FileNotFoundError:  # which would name the file that nobody asked for
         raise FileNotFoundError(errno.ENOENT, "There is no such folder; make it first", str(target.parent)) from None
     except OSError as error:
-        if error.errno is not None:
-            error.filename, error.filename2 = path, None  # not the temporary one
-        raise
+        if error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, path) from None  # which would name the temporary file
     _sync_directory(target.parent)
 
 
