@@ -12,6 +12,7 @@ import tarfile
 import warnings
 import zipfile
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -133,7 +134,7 @@ def safetensors_by_hand(reader: Reader) -> Iterator[Case]:
 
     for value in (0, 1, 7, 2**31, 2**40, 2**63, 2**64 - 1, len(reader.intact), len(reader.intact) - 8):
         yield f"header of {value} bytes", value.to_bytes(8, "little") + reader.intact[8:]
-    for key, values in {
+    lies: dict[str, list[Any]] = {
         "dtype": ["BF16", "F8_E4M3", "F64", "I64", "BOOL", "x", "", None, 3],
         "shape": [[2**62], [2**40, 2**40], [-1], [], [0], [1.5], "x", None, [2**64], [1] * 100],
         "data_offsets": [
@@ -149,10 +150,21 @@ def safetensors_by_hand(reader: Reader) -> Iterator[Case]:
             [4, 16],
             [0, len(body)],
         ],
-    }.items():
+    }
+    for key, values in lies.items():
         for value in values:
             yield f"{key} = {value!r:.40}", with_header(json.dumps({**header, name: {**header[name], key: value}}))
-    for about in (None, {}, [], "x", {"a": 1}, {TEXT: "{}"}, {TEXT: 3}, {**header["__metadata__"], "checksum": "0"}):
+    wrong: list[Any] = [
+        None,
+        {},
+        [],
+        "x",
+        {"a": 1},
+        {TEXT: "{}"},
+        {TEXT: 3},
+        {**header["__metadata__"], "checksum": "0"},
+    ]
+    for about in wrong:
         yield f"metadata {about!r:.40}", with_header(json.dumps({**header, "__metadata__": about}))
     yield "a tensor twice", with_header(json.dumps(header)[:-1] + ", " + json.dumps({name: header[name]})[1:])
     for text in TEXTS:
@@ -228,7 +240,7 @@ def _tars(rng: random.Random) -> Iterator[Case]:
     for _ in range(300):
         place, count = rng.randrange(500), rng.choice([1, 1, 2, 8])
         yield f"noise in a header at {place}", _with_header(whole, {place: rng.randbytes(count)})
-    for kind in (
+    for link in (
         tarfile.SYMTYPE,
         tarfile.LNKTYPE,
         tarfile.CHRTYPE,
@@ -238,8 +250,8 @@ def _tars(rng: random.Random) -> Iterator[Case]:
     ):
         buffer = io.BytesIO(whole[:-1024].rstrip(b"\0") if whole.endswith(bytes(1024)) else whole)
         entry = tarfile.TarInfo("cifar-10-batches-bin/test_batch.bin")
-        entry.type, entry.linkname = kind, "/etc/passwd"
-        yield f"member of type {kind!r} before the rest", entry.tobuf(tarfile.USTAR_FORMAT) + buffer.getvalue()
+        entry.type, entry.linkname = link, "/etc/passwd"
+        yield f"member of type {link!r} before the rest", entry.tobuf(tarfile.USTAR_FORMAT) + buffer.getvalue()
     yield "a file twice", tar(records())[: 512 + 3584] + whole
     yield "many members", tar({f"{number}": b"" for number in range(2000)})
     yield "a bomb", tar({"data_batch_1.bin": bytes(31 * MEGABYTE)})

@@ -206,7 +206,8 @@ def killed_at_random(name: str, count: int, rng: random.Random) -> Check:
     """A process that saves one content after the other, killed at any time; leftovers go with a save an hour later."""
     file, save = WRITERS[name]
     old, new = contents(name)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as other:
+        aside = Path(other)
         check = Check(Path(folder, file), old, new)
         check.path.write_bytes(old)
 
@@ -225,13 +226,17 @@ def killed_at_random(name: str, count: int, rng: random.Random) -> Check:
             os.kill(pid, signal.SIGKILL)
             code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
             left = [item for item in Path(folder).iterdir() if item != check.path]
-            for item in left:  # an hour later
-                os.utime(item, (1, 1))
-            save(check.path, 1)
+            for item in left:
+                os.utime(item, (1, 1))  # an hour later, for the save below
+                os.link(item, aside / item.name)
+            check.judge("killed at any time", code, True)
+            for item in left:
+                os.rename(aside / item.name, item)
+            save(check.path, 0)
             if any(item.exists() for item in left):
                 check.failures.append("a save did not remove what a killed one had left an hour before")
-            check.outcomes["left"] += len(left)
-            check.judge("killed at random", code, True)
+            if check.path.read_bytes() != old:
+                check.failures.append("the save after a kill did not write")
     return check
 
 

@@ -18,7 +18,7 @@ PLACES = {
     "_threads.py": {"open"},  # /sys/fs/cgroup/cpu.max
     "cli/__init__.py": {"os.open"},  # /dev/null, when standard output is gone
     "cli/_errors.py": {"folder.mkdir"},
-    "cli/_study.py": {"folder.mkdir"},
+    "cli/_study.py": {"folder.mkdir", "folder.rmdir", "(self.folder / 'index.html').unlink"},
     "data/digits.py": {"(folder / 'digits.npz').open", "(folder / 'digits.txt').read_text"},  # the package's own
     "data/download.py": {
         "open",
