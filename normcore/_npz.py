@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import math
+import os
 import re
 import struct
 import zipfile
@@ -51,6 +52,10 @@ def read_npz(file: BinaryIO, max_bytes: int) -> dict[str, NDArray[Any]]:
     try:
         with zipfile.ZipFile(file) as archive:
             entries = archive.infolist()
+            if _counted(file) != min(
+                len(entries), 0xFFFF
+            ):  # a damaged length of a comment swallows the entries behind it
+                raise zipfile.BadZipFile
             # Also where entries lie one over another, each as large as the file.
             if sum(entry.file_size for entry in entries) > max_bytes:
                 raise NpzError(f"holds more than {max_bytes} bytes of arrays")
@@ -72,6 +77,13 @@ def read_npz(file: BinaryIO, max_bytes: int) -> dict[str, NDArray[Any]]:
         raise NpzError("is damaged") from None
     except (*_DAMAGED, ValueError, TypeError, OverflowError):
         raise NpzError("is damaged") from None
+
+
+def _counted(file: BinaryIO) -> int:
+    """How many entries the archive says that it has, in the record that ends it."""
+    file.seek(-22, os.SEEK_END)
+    signature, count = struct.unpack("<4s6xH10x", file.read(22))
+    return count if signature == b"PK\5\6" else -1
 
 
 def _array(stream: IO[bytes], size: int) -> NDArray[Any]:

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from trainers import bits, data, trainer, with_dropout
 
+from normcore._npz import NpzError, read_npz
 from normcore.nn import MLP, Dropout, Linear, Sequential
 from normcore.training import EarlyStopping, History, ReduceLROnPlateau, Trainer
 
@@ -125,6 +126,19 @@ class TestArchives:
         record[12:16] = len(directory).to_bytes(4, "little")
         (tmp_path / "a.npz").write_bytes(content[:start] + directory + bytes(record))
         refused(tmp_path / "a.npz", "it holds more than")
+
+    def test_a_directory_that_swallows_entries(self, tmp_path):
+        """The length of a comment is no part of any checksum, and an array could be missing unseen."""
+        np.savez(tmp_path / "a.npz", first=np.ones(3), second=np.zeros(3))
+        content = bytearray((tmp_path / "a.npz").read_bytes())
+        first = content.index(b"PK\1\2")
+        second = content.index(b"PK\1\2", first + 1)
+        content[first + 32] = content.index(b"PK\5\6") - second  # where the entry says how long its comment is
+        (tmp_path / "a.npz").write_bytes(content)
+        with zipfile.ZipFile(tmp_path / "a.npz") as archive:
+            assert archive.namelist() == ["first.npy"]
+        with pytest.raises(NpzError, match="is damaged"), (tmp_path / "a.npz").open("rb") as file:
+            read_npz(file, MEGABYTE)
 
     def test_an_entry_twice(self, tmp_path):
         arrays, content = saved(tmp_path)
