@@ -98,12 +98,14 @@ def _replace(target: Path, before: os.stat_result | None, content: bytes) -> Non
 
 
 def _like(descriptor: int, before: os.stat_result) -> None:
-    """Owner, where the system allows it, and permissions of the file that was there."""
-    if hasattr(os, "fchown") and os.fstat(descriptor)[4:6] != before[4:6]:
+    """Owner and permissions of the file that was there; some file systems know of neither."""
+    now = os.fstat(descriptor)
+    if hasattr(os, "fchown") and (now.st_uid, now.st_gid) != (before.st_uid, before.st_gid):
         with contextlib.suppress(OSError):
             os.fchown(descriptor, before.st_uid, before.st_gid)
     if hasattr(os, "fchmod"):
-        os.fchmod(descriptor, stat.S_IMODE(before.st_mode))
+        with contextlib.suppress(OSError):
+            os.fchmod(descriptor, stat.S_IMODE(before.st_mode))
 
 
 def _stem(target: Path) -> str:
