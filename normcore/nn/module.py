@@ -110,8 +110,13 @@ def _value(state_dict: Mapping[str, Any], name: str, owner: str) -> Any:
     except Exception as error:
         raise ValueError(
             f"{owner}.load_state_dict: nothing was loaded; {name} cannot be read "
-            f"({type(error).__name__}: {ascii(str(error)[:200])[1:-1]})."
+            f"({type(error).__name__}: {_plain(str(error)[:200])})."
         ) from error
+
+
+def _plain(text: str) -> str:
+    """Words from a file, which may be damaged, on one line."""
+    return text if text.isprintable() else ascii(text)[1:-1]
 
 
 class Module:
@@ -309,7 +314,7 @@ class Module:
         if strict and missing:
             problems.append(f"missing keys: {', '.join(missing)}")
         if strict and unexpected:
-            problems.append(f"unexpected keys: {', '.join(unexpected)}")
+            problems.append(f"unexpected keys: {', '.join(map(_plain, unexpected))}")
 
         never_negative = {
             f"{prefix}.{name}" if prefix else name

@@ -382,6 +382,12 @@ class TestStateDicts:
         assert str(caught.value).isprintable()
         assert {name: value.tobytes() for name, value in model.state_dict().items()} == before
 
+    def test_keys_that_are_no_words_are_shown_on_one_line(self):
+        model = MLP([4, 8, 3], seed=0)
+        with pytest.raises(ValueError, match=r"unexpected keys: \\n\\x1b\[31m, é \(strict=False") as caught:
+            model.load_state_dict({**model.state_dict(), "\n\x1b[31m": 0, "é": 0})
+        assert str(caught.value).isprintable()
+
     def test_a_parameter_that_is_read_only_is_seen_before_anything_is_written(self):
         model = MLP([4, 8, 3], seed=0)
         last = list(model.parameters())[-1]
