@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 import stat
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 from processes import python
@@ -20,6 +22,14 @@ posix = pytest.mark.skipif(os.name != "posix", reason="links, permissions and de
 
 def mode(path):
     return stat.S_IMODE(path.stat().st_mode)
+
+
+@pytest.fixture
+def own_folder():
+    """A folder that everybody may reach: pytest's are closed to others than who runs it."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o777)
+        yield Path(folder)
 
 
 @posix
@@ -80,15 +90,12 @@ class TestWhatIsThere:
         with pytest.raises(OSError, match="No space left on device: '/dev/full'"):
             History().to_json("/dev/full")
 
-    def test_what_is_protected_stays(self, tmp_path):
+    def test_what_is_protected_stays(self, own_folder):
         """In a process of its own: root may write everything, and so gives that up."""
-        protected, folder = tmp_path / "a.json", tmp_path / "folder"
+        protected, folder = own_folder / "a.json", own_folder / "folder"
         protected.write_bytes(b"old")
         protected.chmod(0o444)
         folder.mkdir(mode=0o555)
-        for place in (*tmp_path.parents[:2], tmp_path):
-            place.chmod(0o755)
-        tmp_path.chmod(0o777)
         code = (
             "import os\nfrom normcore.training._files import write_atomically\n"
             "if os.geteuid() == 0: os.seteuid(65534)\n"
