@@ -64,7 +64,15 @@ KINDS = {
     ),
     "memcheck": Kind(
         f"{_SYMBOLS}",
-        command=("valgrind", "--tool=memcheck", "--track-origins=yes", "--log-file={log}.%p", "--num-callers=20"),
+        command=(
+            "valgrind",
+            "--tool=memcheck",
+            "--track-origins=yes",
+            "--log-file={log}.%p",
+            "--num-callers=20",
+            f"--fullpath-after={FOLDER}/memcheck/",
+            f"--fullpath-after={FOLDER}/memcheck-seeded/",
+        ),
     ),
 }
 
@@ -158,7 +166,7 @@ def _library(name: str) -> str:
 _HEADS = re.compile(
     r"ERROR: AddressSanitizer: .*|runtime error: .*|WARNING: ThreadSanitizer: [^(]*|ThreadSanitizer: CHECK failed.*"
 )
-_OURS = re.compile(r"normcore/|_normcore|workers\.c|pool\.h")
+_OURS = re.compile(r"(?<![\w/.-])normcore/")  # paths are relative to the folder of the build
 
 
 def reports(folder: Path) -> list[str]:
