@@ -15,7 +15,8 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "build" / "sanitizers"
 
-_UNDEFINED = "undefined,float-cast-overflow"
+# Python compiles extensions with -fwrapv, under which nothing that overflows is reported.
+_UNDEFINED = "undefined,float-cast-overflow -fno-wrapv -fno-sanitize-recover=all"
 _GENERATED = (
     "*.so", "*.pyd", "*.egg-info", "__pycache__", "_compiled_lane.c", "_compiled_pool.c", "_context.c", "_workers.c",
     "cython_kernels.c", "_products.c", "_softmax.c", "_fused.c", "normcore-study-*",
@@ -39,7 +40,7 @@ class Kind(NamedTuple):
 _HALT = "halt_on_error=1:abort_on_error=1"
 KINDS = {
     "address": Kind(
-        f"{_SYMBOLS} -fsanitize=address,{_UNDEFINED} -fno-sanitize-recover=all",
+        f"{_SYMBOLS} -fsanitize=address,{_UNDEFINED}",
         ("libasan.so", "libstdc++.so"),  # its interceptor of C++ exceptions looks for the latter at the start
         {
             "ASAN_OPTIONS": f"{_HALT}:detect_leaks=1:exitcode=0:allocator_may_return_null=1:log_path={{log}}",
@@ -47,7 +48,7 @@ KINDS = {
         },
     ),
     "undefined": Kind(
-        f"{_SYMBOLS} -fsanitize={_UNDEFINED} -fno-sanitize-recover=all",
+        f"{_SYMBOLS} -fsanitize={_UNDEFINED}",
         environment={"UBSAN_OPTIONS": f"{_HALT}:print_stacktrace=1:log_path={{log}}"},
     ),
     "bounds": Kind("-O1 -g -fstack-protector-all", environment={"NORMCORE_DEBUG": "1"}),
@@ -63,7 +64,15 @@ KINDS = {
     ),
     "memcheck": Kind(
         f"{_SYMBOLS}",
-        command=("valgrind", "--tool=memcheck", "--track-origins=yes", "--log-file={log}.%p", "--num-callers=20"),
+        command=(
+            "valgrind",
+            "--tool=memcheck",
+            "--track-origins=yes",
+            "--log-file={log}.%p",
+            "--num-callers=20",
+            f"--fullpath-after={FOLDER}/memcheck/",
+            f"--fullpath-after={FOLDER}/memcheck-seeded/",
+        ),
     ),
 }
 
@@ -157,7 +166,7 @@ def _library(name: str) -> str:
 _HEADS = re.compile(
     r"ERROR: AddressSanitizer: .*|runtime error: .*|WARNING: ThreadSanitizer: [^(]*|ThreadSanitizer: CHECK failed.*"
 )
-_OURS = re.compile(r"normcore/|_normcore|workers\.c|pool\.h")
+_OURS = re.compile(r"(?<![\w/.-])normcore/")  # paths are relative to the folder of the build
 
 
 def reports(folder: Path) -> list[str]:

@@ -45,6 +45,19 @@ _PAST_THE_END = (
     "for (ptrdiff_t i = 0; i <= n; i++) NAME(put)(dx + i, (double)NAME(get)(dy + i) * a[k]);",
 )
 
+_UNDEFINED = [
+    Fault(
+        "a vector is loaded from where it is not aligned", "normcore/backends/loops/storage.h",
+        "    doubles v;\n    memcpy(&v, p, sizeof v);", "    doubles v;\n    v = *(const doubles *)p;",
+        _HEAD + "nc.layer_norm(np.ones((9, 37)), 37)", "misaligned address"),
+    Fault(
+        "NaN is cast to an integer", "normcore/backends/loops/activation.h",
+        "float_of_bits((bits_of_float(shifted) + 127) << 23)",
+        "float_of_bits((uint32_t)((int32_t)k + 127) << 23)",
+        _HEAD + "nc.layer_norm_forward(np.full((3, 5), np.nan, np.float32), 5, activation='silu')",
+        "outside the range of representable values"),
+]  # fmt: skip
+
 FAULTS = {
     "address": [
         Fault("a kernel goes one past the end", *_PAST_THE_END, _HEAD + _INFERENCE, "heap-buffer-overflow"),
@@ -52,19 +65,9 @@ FAULTS = {
         Fault(
             "memory of a step is not freed", "normcore/optim/_fused.pyx", "        free(self.parts[1])\n", "",
             _HEAD + _STEPS, "leak of"),
+        *_UNDEFINED,  # the build has both sanitizers
     ],
-    "undefined": [
-        Fault(
-            "a vector is loaded from where it is not aligned", "normcore/backends/loops/storage.h",
-            "    memcpy(&v, p, sizeof v);\n#endif\n    return v;", "    v = *(const WIDE *)p;\n#endif\n    return v;",
-            _HEAD + "nc.layer_norm(np.ones((9, 37), np.float32)[1:], 37)", "misaligned address"),
-        Fault(
-            "NaN is cast to an integer", "normcore/backends/loops/activation.h",
-            "float_of_bits((bits_of_float(shifted) + 127) << 23)",
-            "float_of_bits((uint32_t)((int32_t)k + 127) << 23)",
-            _HEAD + "nc.layer_norm_forward(np.full((3, 5), np.nan, np.float32), 5, activation='silu')",
-            "outside the range of representable values"),
-    ],
+    "undefined": _UNDEFINED,
     "bounds": [
         Fault(
             "a walk begins one further", "normcore/backends/loops/channels.pxi",

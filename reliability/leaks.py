@@ -141,9 +141,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Call, count and print; return the exit code."""
     options = _parser().parse_args(argv)
     calls = seeded() if options.seeded else surface()
-    repeats = options.calls // len(calls)
+    repeats = -(-options.calls // len(calls))
     if repeats < 10:
-        print(f"reliability.leaks: --calls must be at least {10 * len(calls)}, got {options.calls}", file=sys.stderr)
+        print(f"reliability.leaks: --calls must be at least {9 * len(calls) + 1}, got {options.calls}", file=sys.stderr)
         return 2
     started, resident, leaking = time.monotonic(), 0, []
     gc.freeze()  # what is there already is not looked at in every count
