@@ -23,7 +23,7 @@ import numpy as np
 
 import normcore as nc
 
-from .work import digest, everything, network, norms
+from .work import digest, everything, norms
 
 SECONDS = 120  # a child that takes longer hangs
 Counts = dict[str, int]
@@ -201,7 +201,7 @@ def alarms(count: int) -> Counts:
     """A handler that runs every millisecond changes nothing."""
     expected, rung = everything(), 0
 
-    def ring(number: int, frame: FrameType | None) -> None:
+    def ring(_number: int, _frame: FrameType | None) -> None:
         nonlocal rung
         rung += 1
 

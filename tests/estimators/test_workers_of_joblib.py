@@ -53,7 +53,7 @@ def test_processes_share_the_cores(cores):
     assert started <= allowed - 1
 
 
-def test_the_number_for_a_worker_can_be_set(cores):
+def test_the_number_for_a_worker_can_be_set():
     allowed, started, equal = inside("loky", ", inner_max_num_threads=3")
     assert equal
     assert allowed == 3

@@ -27,7 +27,8 @@ class Rows(Dataset):
 def trained(workers, context):
     model = nc.MLP([50, 400, 3], norm="batch", seed=0)
     trainer = nc.Trainer(model, nc.optim.Adam(model.parameters()), "cross_entropy")
-    loader = DataLoader(Rows(), batch_size=32, num_workers=workers, multiprocessing_context=context, timeout=100 if workers else 0)
+    loader = DataLoader(
+        Rows(), batch_size=32, num_workers=workers, multiprocessing_context=context, timeout=100 if workers else 0)
     for _ in range(2):
         for X, y in loader:
             torch.nn.functional.layer_norm(torch.ones(2000, 100), (100,))  # PyTorch's threads, beside ours
