@@ -292,24 +292,3 @@ def backward(plan: Plan, ops: Operands, ctx: NormContext) -> tuple[Array, Array 
         None if weight_gradient is None else gradient(plan, dweight, weight_gradient),
         None if bias_gradient is None else gradient(plan, dbias, bias_gradient),
     )
-<<<<<<< HEAD
-=======
-
-
-def _update_running(plan: Plan, mean: Array, var: Array, running_mean: Array, running_var: Array) -> None:
-    """new = (1 - momentum) * old + momentum * batch, the variance unbiased, as PyTorch does."""
-    if not plan.size:
-        return
-    keep, momentum = 1.0 - plan.momentum, plan.momentum
-    unbiased = var * (plan.group_size / (plan.group_size - 1))
-    if plan.walk == "rows":  # instance norm: a pair for each sample and channel, averaged over the samples
-        channels = len(running_mean)
-        mean, unbiased = mean.reshape(-1, channels).mean(axis=0), unbiased.reshape(-1, channels).mean(axis=0)
-    # A variance beyond float32 becomes inf there, as it should; and nobody's np.seterr may stop between the two.
-    with np.errstate(all="ignore"):
-        new_mean = keep * running_mean.astype(np.float64) + momentum * mean
-        new_var = keep * running_var.astype(np.float64) + momentum * unbiased
-        # No call between them, so that Ctrl-C cannot come there.
-        running_mean[...] = new_mean
-        running_var[...] = new_var
->>>>>>> 85bf7e0 (Processes: scenarios of forks, pools, threads, signals and ends, as tests and as a program; what Ctrl-C and threads could leave behind is mended)
