@@ -36,6 +36,7 @@ EXTENSIONS = {
         *(f"{LOOPS}/{vectors}.c" for vectors in ("baseline", "avx2", "avx512")),
     ],
     "normcore._context": ["normcore/_context.py"],  # plain Python that is compiled: the lane makes contexts in C
+    "normcore._setting": ["normcore/_setting.py"],  # likewise: no signal comes between entering a block and noting it
     "normcore._compiled_pool": ["normcore/_compiled_pool.pyx"],
     "normcore._compiled_lane": ["normcore/_compiled_lane.pyx"],
     "normcore._workers": ["normcore/_workers.pyx", "normcore/workers.c"],
@@ -67,6 +68,7 @@ DIRECTIVES = {
     "initializedcheck": DEBUG,
     "cdivision": True,
     "embedsignature": True,
+    "freethreading_compatible": True,  # docs/reliability.md says what was looked at and how it was tried
 }
 
 OPENMP_FLAGS = {

@@ -9,7 +9,10 @@ no two apart from in-place use sharing a range of memory. Whatever does not pass
 sentences for mistakes; the lane refuses nothing and raises nothing.
 """
 
+cimport cython
 from cpython.contextvars cimport get_value
+from cpython.list cimport PyList_SetItem
+from cpython.ref cimport Py_INCREF
 from libc.stdlib cimport free
 
 cimport numpy as cnp
@@ -63,7 +66,11 @@ cdef class Entry:
     cdef int activation
 
 
-cdef list entries = []
+# Threads look for an entry while another one learns, without the GIL too: so the list never changes its length, and what
+# is in a place is replaced by one store.
+cdef list entries = [None] * ENTRIES
+cdef Py_ssize_t learned = 0
+cdef object learning = object()  # whom the threads that learn wait for, where there is no GIL
 
 
 cdef int storage_of_kind(int kind) noexcept:
@@ -81,9 +88,8 @@ def learn(plan, tuple options):
             continue
         if not (option is None or type(option) in (int, float, bool, str)):
             return
-    for known in entries:
-        if (<Entry>known).plan is plan and same_options((<Entry>known).options, options):
-            return
+    if knows(plan, options):
+        return
     entry.plan, entry.op, entry.options = plan, plan.op, options
     entry.kind = plan.dtype.num
     entry.storage = storage_of_kind(entry.kind)
@@ -102,8 +108,26 @@ def learn(plan, tuple options):
     entry.rows, entry.training, entry.centred = plan.walk == "rows", plan.training, plan.centred
     entry.eps, entry.momentum, entry.activation = plan.eps, plan.momentum, plan.activation
     entry.unbiased = plan.group_size / (plan.group_size - 1.0) if plan.group_size > 1 else 1.0
-    entries.insert(0, entry)
-    del entries[ENTRIES:]
+    keep(entry)
+
+
+cdef bint knows(plan, tuple options) except -1:
+    cdef Entry known
+    for known in entries:
+        if known is None:
+            return False
+        if known.plan is plan and same_options(known.options, options):
+            return True
+    return False
+
+
+cdef int keep(Entry entry) except -1:
+    global learned
+    with cython.critical_section(learning):
+        Py_INCREF(entry)  # PyList_SetItem takes it
+        PyList_SetItem(entries, learned % ENTRIES, entry)
+        learned += 1
+    return 0
 
 
 # --- the arrays of a call ---------------------------------------------------------------------------------------------
@@ -219,6 +243,8 @@ def forward(str op, tuple options, x, weight, bias, running_mean, running_var, o
     if not plain(x):
         return None
     for candidate in entries:
+        if candidate is None:
+            break
         if candidate.op is op and same_shape(x, candidate) and same_options(candidate.options, options):
             entry = candidate
             break
@@ -354,6 +380,8 @@ def backward(str op, dy, ctx, out):
     known = <NormContext>ctx
     plan = known.plan
     for candidate in entries:
+        if candidate is None:
+            break
         if candidate.plan is plan:
             entry = candidate
             break

@@ -2,7 +2,8 @@
 
    A fresh array of some megabytes costs a page fault for every 4 KB (or a cleared huge page), which is more than the
    normalisation that fills it. So a few freed blocks are kept, up to a limit in bytes. A block is aligned to a cache line
-   and has its size before it. The lists are guarded by a lock. */
+   and has its size before it. The lists are guarded by a lock, which a fork waits for: without the GIL another thread may
+   hold it then, and would hold it in the child for ever. */
 #ifndef NORMCORE_POOL_H
 #define NORMCORE_POOL_H
 
@@ -11,6 +12,9 @@
 #include <string.h>
 #ifdef __linux__
 #include <sys/mman.h>
+#endif
+#ifndef _WIN32
+#include <pthread.h>
 #endif
 #ifdef __SANITIZE_ADDRESS__
 #include <sanitizer/asan_interface.h>
@@ -66,6 +70,7 @@ static char *pool_take(Pool *pool, int i) {
     return block;
 }
 
+/* Under the lock. */
 static void pool_shrink(Pool *pool) {
     while (pool->count && pool->held > pool->limit) free(pool_header(pool_take(pool, 0))->raw);
 }
@@ -134,9 +139,31 @@ static Pool pool_of_results;
 static PyDataMem_Handler pool_handler = {
     "normcore", 1, {&pool_of_results, pool_malloc, pool_calloc, pool_realloc, pool_free}};
 
+static void pool_lock(void) { PyThread_acquire_lock(pool_of_results.lock, WAIT_LOCK); }
+
+static void pool_unlock(void) { PyThread_release_lock(pool_of_results.lock); }
+
+static void pool_set_limit(size_t limit) {
+    pool_lock();
+    pool_of_results.limit = limit;
+    pool_shrink(&pool_of_results);
+    pool_unlock();
+}
+
+static size_t pool_held(void) {
+    pool_lock();
+    const size_t held = pool_of_results.held;
+    pool_unlock();
+    return held;
+}
+
 static PyObject *pool_capsule(void) {
     pool_of_results.lock = PyThread_allocate_lock();
-    return pool_of_results.lock ? PyCapsule_New(&pool_handler, "mem_handler", NULL) : PyErr_NoMemory();
+    if (!pool_of_results.lock) return PyErr_NoMemory();
+#ifndef _WIN32
+    if (pthread_atfork(pool_lock, pool_unlock, pool_unlock) != 0) return PyErr_NoMemory();
+#endif
+    return PyCapsule_New(&pool_handler, "mem_handler", NULL);
 }
 
 #endif

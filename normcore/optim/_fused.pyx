@@ -213,9 +213,9 @@ def adam(
     """Step all that have a gradient; return the parameters that are left for NumPy."""
     cdef AdamOptions options
     cdef Parts parts = Parts()
-    cdef list rest = [], stepped = []
+    cdef list rest = [], stepped = [], fresh = []
     cdef dict state
-    cdef int order
+    cdef int order, used
     cdef long long t, known = -1
     cdef double size = 0.0, scale = 0.0
     cdef const Steps* steps = steps_of(vectors)
@@ -234,7 +234,7 @@ def adam(
             continue
         if not state:
             state = {"step": 0, "exp_avg": np.zeros_like(data), "exp_avg_sq": np.zeros_like(data)}
-            states[param] = state
+            fresh.append((param, state))
         if amsgrad and top is None:
             top = state["max_exp_avg_sq"] = np.zeros_like(data)
         t = state["step"] + 1
@@ -244,13 +244,16 @@ def adam(
             size = lr / (1.0 - pow(beta1, <double>t))
             scale = 1.0 / sqrt(1.0 - pow(beta2, <double>t))
         parts.add(data, grad, state["exp_avg"], state["exp_avg_sq"], top, size, scale, False)
-    for state, t in stepped:  # when no allocation can fail any more
+    used = threads(parts.nbytes)  # Python's: Ctrl-C may come here, and then no step has been counted
+    for param, state in fresh:  # when no allocation can fail any more
+        states[param] = state
+    for state, t in stepped:
         state["step"] = t
     options.rate1, options.beta2, options.rate2, options.eps = 1.0 - beta1, beta2, 1.0 - beta2, eps
     options.sign = -1.0 if maximize else 1.0
     options.decays, options.decoupled = weight_decay != 0.0, decoupled
     options.decay = 1.0 - lr * weight_decay if decoupled else weight_decay
-    run(parts, steps[0].adam, steps[1].adam, &options, threads(parts.nbytes))
+    run(parts, steps[0].adam, steps[1].adam, &options, used)
     return rest
 
 
@@ -266,7 +269,7 @@ def sgd(
     cdef Parts parts = Parts()
     cdef list rest = [], begun = []
     cdef dict state
-    cdef int order
+    cdef int order, used
     cdef bint fresh
     cdef const Steps* steps = steps_of(vectors)
     for param in params:
@@ -287,12 +290,13 @@ def sgd(
             buf = np.empty_like(data)
             begun.append((param, buf))
         parts.add(data, grad, buf, None, None, 0.0, 0.0, fresh)
+    used = threads(parts.nbytes)  # Python's: Ctrl-C may come here, and then there is no momentum that was never written
     for param, buf in begun:  # when no allocation of size can fail any more
         states.setdefault(param, {})["momentum_buffer"] = buf
     options.sign = -1.0 if maximize else 1.0
     options.lr, options.momentum, options.rate = lr, momentum, 1.0 - dampening
     options.decay, options.decays, options.nesterov = weight_decay, weight_decay != 0.0, nesterov
-    run(parts, steps[0].sgd, steps[1].sgd, &options, threads(parts.nbytes))
+    run(parts, steps[0].sgd, steps[1].sgd, &options, used)
     return rest
 
 

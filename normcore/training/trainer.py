@@ -315,7 +315,8 @@ class Trainer:
     def predict(self, X: ArrayLike, batch_size: int = 256) -> Array:
         """Return the model's raw outputs for X, in evaluation mode: for cross-entropy these are logits.
 
-        `trainer.predict(X).argmax(1)` are the classes. The model's mode is restored afterwards.
+        `trainer.predict(X).argmax(1)` are the classes. The model's mode is restored afterwards. Several threads may
+        predict at once; what trains or evaluates is for one thread at a time.
 
         Parameters
         ----------
