@@ -4,12 +4,14 @@ Environment variables:
 
 NORMCORE_NO_OPENMP=1  build kernels that run on one thread
 NORMCORE_DEBUG=1      check every index of the kernels (slow; for developers)
+NORMCORE_FLAGS="..."  further flags, after all others, for the compiler and the linker: python -m reliability.sanitize
 """
 
 from __future__ import annotations
 
 import os
 import platform
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -23,6 +25,7 @@ from setuptools.command.build_ext import build_ext
 
 DEBUG = os.environ.get("NORMCORE_DEBUG", "") not in ("", "0")
 NO_OPENMP = os.environ.get("NORMCORE_NO_OPENMP", "") not in ("", "0")
+FLAGS = shlex.split(os.environ.get("NORMCORE_FLAGS", ""))  # CFLAGS come before ours: no -O of theirs would win
 
 LOOPS = "normcore/backends/loops"
 STEPS = "normcore/optim/loops"
@@ -33,6 +36,7 @@ EXTENSIONS = {
         *(f"{LOOPS}/{vectors}.c" for vectors in ("baseline", "avx2", "avx512")),
     ],
     "normcore._context": ["normcore/_context.py"],  # plain Python that is compiled: the lane makes contexts in C
+    "normcore._setting": ["normcore/_setting.py"],  # likewise: no signal comes between entering a block and noting it
     "normcore._compiled_pool": ["normcore/_compiled_pool.pyx"],
     "normcore._compiled_lane": ["normcore/_compiled_lane.pyx"],
     "normcore._workers": ["normcore/_workers.pyx", "normcore/workers.c"],
@@ -64,6 +68,7 @@ DIRECTIVES = {
     "initializedcheck": DEBUG,
     "cdivision": True,
     "embedsignature": True,
+    "freethreading_compatible": True,  # docs/reliability.md says what was looked at and how it was tried
 }
 
 OPENMP_FLAGS = {
@@ -118,6 +123,9 @@ class BuildExt(build_ext):
             for extension in self.extensions:
                 extension.extra_compile_args = [*extension.extra_compile_args, *OPENMP_FLAGS[0]]
                 extension.extra_link_args = [*extension.extra_link_args, *OPENMP_FLAGS[1]]
+        for extension in self.extensions:
+            extension.extra_compile_args = [*extension.extra_compile_args, *FLAGS]
+            extension.extra_link_args = [*extension.extra_link_args, *FLAGS]
         super().build_extensions()
 
 

@@ -17,6 +17,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from normcore._shown import shown
+
 ACTIVATIONS = (None, "relu", "leaky_relu", "sigmoid", "tanh", "gelu", "gelu_tanh", "silu")
 LEAKY_SLOPE = 0.01
 
@@ -28,8 +30,8 @@ def activation_code(activation: Any) -> int:
     if activation is None:
         return 0
     if not isinstance(activation, str):
-        raise TypeError(f"activation must be None or one of {_NAMES}, got {activation!r}")
+        raise TypeError(f"activation must be None or one of {_NAMES}, got {shown(activation)}")
     try:
         return ACTIVATIONS.index(activation)
     except ValueError:
-        raise ValueError(f"activation must be None or one of {_NAMES}, got {activation!r}") from None
+        raise ValueError(f"activation must be None or one of {_NAMES}, got {shown(activation)}") from None

@@ -13,7 +13,7 @@ from normcore._pool import empty
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from normcore._plan import Plan
+    from normcore._plan import Operands, Plan
 
     Array = NDArray[Any]
 
@@ -30,12 +30,17 @@ def float64_vector(plan: Plan, parameter: Array | None, default: float) -> Array
     return vector if vector.ndim == 1 else vector.reshape(-1)
 
 
-def gradient(plan: Plan, vector: Array, dtype: np.dtype[Any]) -> Array:
+def gradient_room(sums: Array, dtype: np.dtype[Any]) -> Array:
+    """Where the gradients of parameters of a dtype will be: the float64 sums themselves, or an array beside them."""
+    return sums if dtype == np.float64 else np.empty(sums.shape, dtype)
+
+
+def gradient(plan: Plan, sums: Array, room: Array) -> Array:
     """A float64 sum for each parameter, as the gradient of that parameter."""
-    if dtype != np.float64:
+    if room is not sums:
         with np.errstate(over="ignore"):  # a sum beyond the dtype is inf there
-            vector = vector.astype(dtype)
-    return vector if len(plan.parameter_shape) == 1 else vector.reshape(plan.parameter_shape)
+            np.copyto(room, sums, casting="same_kind")
+    return room if len(plan.parameter_shape) == 1 else room.reshape(plan.parameter_shape)
 
 
 def walked(plan: Plan, array: Array) -> Array:
@@ -71,16 +76,21 @@ def _rows_are_permuted(plan: Plan) -> bool:
     return plan.row_axes > 1 and not plan.in_c_order
 
 
-def to_c_order(plan: Plan, per_row: Array) -> Array:
+def room_in_c_order(plan: Plan, per_row: Array) -> Array:
+    """Where `to_c_order` writes: the array itself, if the order is the same."""
+    return np.empty(per_row.shape) if _rows_are_permuted(plan) else per_row
+
+
+def to_c_order(plan: Plan, per_row: Array, into: Array) -> None:
     """Statistics in the order of the rows in memory -> in the order of the leading axes of x."""
-    if not _rows_are_permuted(plan):
-        return per_row
-    order = plan.order[: plan.row_axes]
-    return np.ascontiguousarray(per_row.reshape([plan.shape[a] for a in order]).transpose(_inverse(order))).reshape(-1)
+    if into is not per_row:
+        order = plan.order[: plan.row_axes]
+        in_walk_order = into.reshape(plan.shape[: plan.row_axes]).transpose(order)
+        np.copyto(in_walk_order, per_row.reshape(in_walk_order.shape))
 
 
 def to_walk_order(plan: Plan, per_row: Array) -> Array:
-    """The other way round."""
+    """The other way round, in an array of its own."""
     if not _rows_are_permuted(plan):
         return per_row
     order = plan.order[: plan.row_axes]
@@ -102,8 +112,11 @@ def input_and_result(plan: Plan, source: Array, out: Array | None) -> tuple[Arra
     return result, result
 
 
-def delivered(result: Array, out: Array | None) -> Array:
-    if out is None or result is out:
+def delivered(result: Array, ops: Operands) -> Array:
+    """The result where the user wants it."""
+    if ops.out is None:
         return result
-    np.copyto(out, result)
-    return out
+    if result is not ops.out:
+        np.copyto(ops.out, result)
+    assert ops.returned is not None
+    return ops.returned

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import math
+import operator
 from typing import TYPE_CHECKING, Any, SupportsFloat, SupportsIndex
 
 import numpy as np
 
+from normcore._arraylike import UnfitError, plain
 from normcore._memory import overlap, overlaps_itself, same_memory
+from normcore._shown import shown
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from normcore._context import NormContext
+    from normcore._plan import Plan
 
     Array = NDArray[Any]
 
@@ -26,13 +32,12 @@ MACHINE_EPSILON = {"float16": 2.0**-10, "bfloat16": 2.0**-7, "float32": 2.0**-23
 def plain_array(name: str, value: Any) -> Array:
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{name} is a masked array, whose mask would be ignored; fill or drop the masked values first")
-    kind = type(value).__name__
     try:
-        array = np.asarray(value)
-    except (TypeError, ValueError):  # NumPy's own words are for who builds an array by hand
-        raise TypeError(f"{name} must be an array, got {kind} with rows of unequal length or other objects") from None
+        array = plain(value)
+    except UnfitError as error:
+        raise TypeError(f"{name} must be an array, got {error}") from None
     if array.dtype == object:
-        raise TypeError(f"{name} must be an array of numbers, got {kind}")
+        raise TypeError(f"{name} must be an array of numbers, got {type(value).__name__}")
     return array
 
 
@@ -89,26 +94,31 @@ def running_statistics(
     if mean is None or var is None:
         given, missing = ("running_mean", "running_var") if var is None else ("running_var", "running_mean")
         raise ValueError(f"{given} was given without {missing}; pass both or neither")
+    found = []
     for name, value in (("running_mean", mean), ("running_var", var)):
-        parameter(name, value, (channels,), meaning)
+        array = parameter(name, value, (channels,), meaning)
+        assert array is not None
+        found.append(array)
         if not uses_input:
             continue
         if not isinstance(value, np.ndarray):
             raise TypeError(
                 f"{name} must be a NumPy array, which training updates in place, got {type(value).__name__}"
             )
-        if not value.flags.writeable:
+        if not array.flags.writeable:
             raise ValueError(f"{name} is read-only, and training updates it in place; pass a writable copy")
-        if overlaps_itself(value):
+        if overlaps_itself(array):
             raise ValueError(f"{name} has elements that share memory (a broadcast view); pass a copy")
-    return np.asarray(mean), np.asarray(var)
+    return found[0], found[1]
 
 
-def writable_like(name: str, out: Any, like_name: str, like: Array) -> None:
-    if not isinstance(out, np.ndarray) or isinstance(out, np.ma.MaskedArray):
+def writable_like(name: str, given: Any, like_name: str, like: Array) -> Array:
+    """`given` as a plain array that can take a result like `like`: its subclass may have ideas of its own."""
+    if not isinstance(given, np.ndarray) or isinstance(given, np.ma.MaskedArray):
         raise TypeError(
-            f"{name} must be a NumPy array with the shape and dtype of {like_name}, got {type(out).__name__}"
+            f"{name} must be a NumPy array with the shape and dtype of {like_name}, got {type(given).__name__}"
         )
+    out = plain(given)
     if out.shape != like.shape:
         raise ValueError(f"{name} must have the shape of {like_name}, {like.shape}, got {out.shape}")
     if out.dtype != like.dtype:
@@ -117,6 +127,21 @@ def writable_like(name: str, out: Any, like_name: str, like: Array) -> None:
         raise ValueError(f"{name} is read-only; pass a writable array")
     if overlaps_itself(out):
         raise ValueError(f"{name} has elements that share memory (strides {out.strides}); pass an ordinary array")
+    return out
+
+
+def intact(ctx: NormContext, plan: Plan) -> None:
+    """What a context holds is still of the shapes that its plan speaks of: the kernels check nothing."""
+    parameters = ctx.weight, ctx.bias
+    statistics = ctx.mean, ctx.rstd
+    if (
+        not all(type(held) is np.ndarray for held in (ctx.x, *statistics))
+        or ctx.x.shape != plan.shape
+        or ctx.x.dtype != plan.dtype
+        or any(held is not None and np.shape(held) != plan.parameter_shape for held in parameters)
+        or any(held.size != plan.groups or held.dtype != np.float64 for held in statistics)
+    ):
+        raise ValueError("ctx does not hold what forward put there: arrays were replaced or reshaped; call it again")
 
 
 def apart(name: str, written: Array, *others: tuple[str, Array | None]) -> None:
@@ -141,35 +166,36 @@ def apart_or_same(name: str, out: Array, other_name: str, other: Array) -> None:
 def flag(name: str, value: Any) -> bool:
     if value is True or value is False or isinstance(value, np.bool_):
         return bool(value)
-    raise TypeError(f"{name} must be True or False, got {value!r}")
+    raise TypeError(f"{name} must be True or False, got {shown(value)}")
 
 
 def integer(name: str, value: SupportsIndex, allowed: str) -> int:
     try:
         if isinstance(value, (bool, np.bool_)):
             raise TypeError
-        return value.__index__()
-    except (AttributeError, TypeError):
-        raise TypeError(f"{name} must be {allowed}, got {value!r}") from None
+        return operator.index(value)
+    except Exception:  # an __index__ of somebody else's may raise anything
+        raise TypeError(f"{name} must be {allowed}, got {shown(value)}") from None
 
 
 def _real(name: str, value: SupportsFloat, allowed: str) -> float:
     if type(value) is float:
         return value
     try:
-        if isinstance(value, (bool, np.bool_, str, bytes)):
+        # float() takes an array of one value, and of a masked one makes NaN
+        if isinstance(value, (bool, np.bool_, str, bytes, np.ma.MaskedArray)) or getattr(value, "ndim", False):
             raise TypeError
         return float(value)
-    except (TypeError, ValueError):
-        raise TypeError(f"{name} must be {allowed}, got {value!r}") from None
     except OverflowError:
         raise ValueError(f"{name} must be {allowed}, got an int beyond every float") from None
+    except Exception:  # a __float__ of somebody else's may raise anything
+        raise TypeError(f"{name} must be {allowed}, got {shown(value)}") from None
 
 
 def eps_value(value: SupportsFloat, allowed: str = "a positive finite number such as 1e-5") -> float:
     eps = _real("eps", value, allowed)
     if not 0.0 < eps < math.inf:
-        raise ValueError(f"eps must be {allowed}, got {value!r}")
+        raise ValueError(f"eps must be {allowed}, got {shown(value)}")
     return eps
 
 
@@ -177,24 +203,24 @@ def momentum_value(value: SupportsFloat) -> float:
     allowed = "a number from 0 to 1, the weight of the new batch in the running statistics"
     momentum = _real("momentum", value, allowed)
     if not 0.0 <= momentum <= 1.0:
-        raise ValueError(f"momentum must be {allowed}, got {value!r}")
+        raise ValueError(f"momentum must be {allowed}, got {shown(value)}")
     return momentum
 
 
 def channel_axis(axis: SupportsIndex, ndim: int) -> int:
     at = axis if type(axis) is int else integer("axis", axis, "an int, the channel axis of x")
     if not -ndim <= at < ndim:
-        raise ValueError(f"axis must be from {-ndim} to {ndim - 1} for an x of {ndim} dimensions, got {at}")
+        raise ValueError(f"axis must be from {-ndim} to {ndim - 1} for an x of {ndim} dimensions, got {shown(at)}")
     return at % ndim
 
 
 def group_count(value: SupportsIndex, channels: int) -> int:
     groups = integer("num_groups", value, "a positive int, the number of groups of channels")
     if groups < 1:
-        raise ValueError(f"num_groups must be a positive int, the number of groups of channels, got {groups}")
+        raise ValueError(f"num_groups must be a positive int, the number of groups of channels, got {shown(groups)}")
     if channels % groups:
         raise ValueError(
-            f"num_groups must divide the {channels} channels of x (axis 1), got {groups}; "
+            f"num_groups must divide the {channels} channels of x (axis 1), got {shown(groups)}; "
             "each group has the same number of channels"
         )
     return groups
@@ -208,14 +234,16 @@ def normalized_axes(value: Any, x: Array) -> tuple[int, ...]:
     try:
         single = type(value) is int or (hasattr(value, "__index__") and not np.ndim(value))
         lengths: tuple[Any, ...] = (value,) if single else tuple(value)
-    except TypeError:
-        raise TypeError(f"normalized_shape must be {allowed}, got {value!r}") from None
+    except Exception:  # an __iter__ of somebody else's may raise anything
+        raise TypeError(f"normalized_shape must be {allowed}, got {shown(value)}") from None
     shape = tuple(n if type(n) is int else integer("normalized_shape", n, allowed) for n in lengths)
     if not shape:
-        raise ValueError(f"normalized_shape must name at least one axis, got {value!r}; pass x.shape[-1] for the last")
+        raise ValueError(
+            f"normalized_shape must name at least one axis, got {shown(value)}; pass x.shape[-1] for the last"
+        )
     if x.shape[-len(shape) :] != shape:
         raise ValueError(
-            f"normalized_shape must be the trailing shape of x, and x has shape {x.shape}, got {shape}; "
+            f"normalized_shape must be the trailing shape of x, and x has shape {x.shape}, got {shown(shape)}; "
             "pass x.shape[-1] to normalise the last axis"
         )
     if 0 in shape:

@@ -9,8 +9,11 @@ no two apart from in-place use sharing a range of memory. Whatever does not pass
 sentences for mistakes; the lane refuses nothing and raises nothing.
 """
 
+cimport cython
 from cpython.contextvars cimport get_value
-from libc.stdlib cimport free, malloc
+from cpython.list cimport PyList_SetItem
+from cpython.ref cimport Py_INCREF
+from libc.stdlib cimport free
 
 cimport numpy as cnp
 
@@ -28,6 +31,7 @@ from normcore.backends.cython_kernels cimport (
     loops_of,
     rows_backward_walk,
     rows_forward_walk,
+    scratch_memory,
     streams,
 )
 
@@ -62,7 +66,11 @@ cdef class Entry:
     cdef int activation
 
 
-cdef list entries = []
+# Threads look for an entry while another one learns, without the GIL too: so the list never changes its length, and what
+# is in a place is replaced by one store.
+cdef list entries = [None] * ENTRIES
+cdef Py_ssize_t learned = 0
+cdef object learning = object()  # whom the threads that learn wait for, where there is no GIL
 
 
 cdef int storage_of_kind(int kind) noexcept:
@@ -80,9 +88,8 @@ def learn(plan, tuple options):
             continue
         if not (option is None or type(option) in (int, float, bool, str)):
             return
-    for known in entries:
-        if (<Entry>known).plan is plan and same_options((<Entry>known).options, options):
-            return
+    if knows(plan, options):
+        return
     entry.plan, entry.op, entry.options = plan, plan.op, options
     entry.kind = plan.dtype.num
     entry.storage = storage_of_kind(entry.kind)
@@ -101,8 +108,26 @@ def learn(plan, tuple options):
     entry.rows, entry.training, entry.centred = plan.walk == "rows", plan.training, plan.centred
     entry.eps, entry.momentum, entry.activation = plan.eps, plan.momentum, plan.activation
     entry.unbiased = plan.group_size / (plan.group_size - 1.0) if plan.group_size > 1 else 1.0
-    entries.insert(0, entry)
-    del entries[ENTRIES:]
+    keep(entry)
+
+
+cdef bint knows(plan, tuple options) except -1:
+    cdef Entry known
+    for known in entries:
+        if known is None:
+            return False
+        if known.plan is plan and same_options(known.options, options):
+            return True
+    return False
+
+
+cdef int keep(Entry entry) except -1:
+    global learned
+    with cython.critical_section(learning):
+        Py_INCREF(entry)  # PyList_SetItem takes it
+        PyList_SetItem(entries, learned % ENTRIES, entry)
+        learned += 1
+    return 0
 
 
 # --- the arrays of a call ---------------------------------------------------------------------------------------------
@@ -218,6 +243,8 @@ def forward(str op, tuple options, x, weight, bias, running_mean, running_var, o
     if not plain(x):
         return None
     for candidate in entries:
+        if candidate is None:
+            break
         if candidate.op is op and same_shape(x, candidate) and same_options(candidate.options, options):
             entry = candidate
             break
@@ -237,9 +264,10 @@ def forward(str op, tuple options, x, weight, bias, running_mean, running_var, o
     else:
         return None
     mean, rstd = vector(entry.groups, cnp.NPY_FLOAT64), vector(entry.groups, cnp.NPY_FLOAT64)
-    run_forward(entry, x, weight, bias, running_mean, running_var, mean, rstd, y)
     in_place = out is not None and cnp.PyArray_DATA(y) == cnp.PyArray_DATA(x)
-    return y, context(entry, x, weight, bias, mean, rstd, in_place)
+    result = y, context(entry, x, weight, bias, mean, rstd, in_place)  # before anything is written: it may fail
+    run_forward(entry, x, weight, bias, running_mean, running_var, mean, rstd, y)
+    return result
 
 
 cdef bint same_options(tuple known, tuple given) except -1:
@@ -292,32 +320,34 @@ cdef int run_forward(
     cdef RowForward r
     cdef Array x_ = array_of(x), y_ = array_of(y)
     if need > 3 * ON_STACK:
-        scratch = <double*>malloc(need * sizeof(double))
-    as_doubles(weight, 1.0, entry.parameters, scratch)
-    as_doubles(bias, 0.0, entry.parameters, scratch + entry.parameters)
-    if entry.rows:
-        r.x, r.y, r.weight, r.bias = x_, y_, scratch, scratch + entry.parameters
-        r.mean, r.rstd = <double*>cnp.PyArray_DATA(mean), <double*>cnp.PyArray_DATA(rstd)
-        r.var = scratch + 2 * entry.parameters
-        r.eps, r.centred, r.activation, r.stream = entry.eps, entry.centred, entry.activation, streams(y_, x_, x_)
-        with nogil:
-            rows_forward_walk(
-                f, &r, entry.sizes[0], entry.sizes[1], entry.sizes[2], entry.parameters, num_threads)
-    else:
-        o.x, o.y, o.weight, o.bias = x_, y_, scratch, scratch + entry.parameters
-        o.mean, o.rstd = <double*>cnp.PyArray_DATA(mean), <double*>cnp.PyArray_DATA(rstd)
-        o.var = scratch + 2 * entry.parameters
-        o.eps, o.training, o.activation, o.stream = entry.eps, entry.training, entry.activation, streams(y_, x_, x_)
-        if not entry.training:
-            as_doubles(running_mean, 0.0, entry.groups, o.mean)
-            as_doubles(running_var, 1.0, entry.groups, o.var)
-        with nogil:
-            channels_forward_walk(f, &o, entry.sizes[0], entry.sizes[1], entry.sizes[2], num_threads)
-        if entry.training and running_mean is not None:
-            update(entry, o.mean, 1.0, running_mean)
-            update(entry, o.var, entry.unbiased, running_var)
-    if scratch != on_stack:
-        free(scratch)
+        scratch = <double*>scratch_memory(need * sizeof(double))
+    try:
+        as_doubles(weight, 1.0, entry.parameters, scratch)
+        as_doubles(bias, 0.0, entry.parameters, scratch + entry.parameters)
+        if entry.rows:
+            r.x, r.y, r.weight, r.bias = x_, y_, scratch, scratch + entry.parameters
+            r.mean, r.rstd = <double*>cnp.PyArray_DATA(mean), <double*>cnp.PyArray_DATA(rstd)
+            r.var = scratch + 2 * entry.parameters
+            r.eps, r.centred, r.activation, r.stream = entry.eps, entry.centred, entry.activation, streams(y_, x_, x_)
+            with nogil:
+                rows_forward_walk(
+                    f, &r, entry.sizes[0], entry.sizes[1], entry.sizes[2], entry.parameters, num_threads)
+        else:
+            o.x, o.y, o.weight, o.bias = x_, y_, scratch, scratch + entry.parameters
+            o.mean, o.rstd = <double*>cnp.PyArray_DATA(mean), <double*>cnp.PyArray_DATA(rstd)
+            o.var = scratch + 2 * entry.parameters
+            o.eps, o.training, o.activation, o.stream = entry.eps, entry.training, entry.activation, streams(y_, x_, x_)
+            if not entry.training:
+                as_doubles(running_mean, 0.0, entry.groups, o.mean)
+                as_doubles(running_var, 1.0, entry.groups, o.var)
+            with nogil:
+                channels_forward_walk(f, &o, entry.sizes[0], entry.sizes[1], entry.sizes[2], num_threads)
+            if entry.training and running_mean is not None:
+                update(entry, o.mean, 1.0, running_mean)
+                update(entry, o.var, entry.unbiased, running_var)
+    finally:
+        if scratch != on_stack:
+            free(scratch)
     return 0
 
 
@@ -350,6 +380,8 @@ def backward(str op, dy, ctx, out):
     known = <NormContext>ctx
     plan = known.plan
     for candidate in entries:
+        if candidate is None:
+            break
         if candidate.plan is plan:
             entry = candidate
             break
@@ -397,27 +429,29 @@ cdef int run_backward(
     cdef Array x_ = array_of(x), dy_ = array_of(dy), dx_ = array_of(dx)
     cdef bint stream = not entry.activation and streams(dx_, dy_, x_)
     if n > ON_STACK:
-        scratch = <double*>malloc(4 * n * sizeof(double))
-    as_doubles(weight, 1.0, n, scratch)
-    as_doubles(bias, 0.0, n, scratch + n)
-    if entry.rows:
-        r.dy, r.x, r.dx, r.weight, r.bias = dy_, x_, dx_, scratch, scratch + n
-        r.mean, r.rstd = <double*>cnp.PyArray_DATA(mean), <double*>cnp.PyArray_DATA(rstd)
-        r.dweight, r.dbias = scratch + 2 * n, scratch + 3 * n
-        r.centred, r.activation, r.stream = entry.centred, entry.activation, stream
-        with nogil:
-            rows_backward_walk(f, &r, entry.sizes[0], entry.sizes[1], entry.sizes[2], n, num_threads)
-    else:
-        o.dy, o.x, o.dx, o.weight, o.bias = dy_, x_, dx_, scratch, scratch + n
-        o.mean, o.rstd = <double*>cnp.PyArray_DATA(mean), <double*>cnp.PyArray_DATA(rstd)
-        o.dweight, o.dbias = scratch + 2 * n, scratch + 3 * n
-        o.training, o.activation, o.stream = entry.training, entry.activation, stream
-        with nogil:
-            channels_backward_walk(f, &o, entry.sizes[0], entry.sizes[1], entry.sizes[2], num_threads)
-    if dweight is not None:
-        from_doubles(scratch + 2 * n, n, dweight)
-    if dbias is not None:
-        from_doubles(scratch + 3 * n, n, dbias)
-    if scratch != on_stack:
-        free(scratch)
+        scratch = <double*>scratch_memory(4 * n * sizeof(double))
+    try:
+        as_doubles(weight, 1.0, n, scratch)
+        as_doubles(bias, 0.0, n, scratch + n)
+        if entry.rows:
+            r.dy, r.x, r.dx, r.weight, r.bias = dy_, x_, dx_, scratch, scratch + n
+            r.mean, r.rstd = <double*>cnp.PyArray_DATA(mean), <double*>cnp.PyArray_DATA(rstd)
+            r.dweight, r.dbias = scratch + 2 * n, scratch + 3 * n
+            r.centred, r.activation, r.stream = entry.centred, entry.activation, stream
+            with nogil:
+                rows_backward_walk(f, &r, entry.sizes[0], entry.sizes[1], entry.sizes[2], n, num_threads)
+        else:
+            o.dy, o.x, o.dx, o.weight, o.bias = dy_, x_, dx_, scratch, scratch + n
+            o.mean, o.rstd = <double*>cnp.PyArray_DATA(mean), <double*>cnp.PyArray_DATA(rstd)
+            o.dweight, o.dbias = scratch + 2 * n, scratch + 3 * n
+            o.training, o.activation, o.stream = entry.training, entry.activation, stream
+            with nogil:
+                channels_backward_walk(f, &o, entry.sizes[0], entry.sizes[1], entry.sizes[2], num_threads)
+        if dweight is not None:
+            from_doubles(scratch + 2 * n, n, dweight)
+        if dbias is not None:
+            from_doubles(scratch + 3 * n, n, dbias)
+    finally:
+        if scratch != on_stack:
+            free(scratch)
     return 0

@@ -10,9 +10,9 @@ cdef extern from *:
     """
     ctypedef struct Pool:
         size_t limit
-        size_t held
     Pool pool_of_results
-    void pool_shrink(Pool* pool)
+    void pool_set_limit(size_t limit)
+    size_t pool_held()
     object pool_capsule()
 
 cdef extern from "numpy/arrayobject.h":
@@ -54,10 +54,9 @@ def get_limit():
 
 def set_limit(size_t nbytes):
     """Keep no more than that, from now on; what is beyond it is freed."""
-    pool_of_results.limit = nbytes
-    pool_shrink(&pool_of_results)
+    pool_set_limit(nbytes)
 
 
 def held():
     """Bytes that are kept now."""
-    return pool_of_results.held
+    return pool_held()

@@ -20,15 +20,19 @@ from normcore._buffers import (
     delivered,
     float64_vector,
     gradient,
+    gradient_room,
     in_walk,
     input_and_result,
+    room_in_c_order,
     to_c_order,
     to_walk_order,
     walked,
 )
 from normcore._context import NormContext
 from normcore._memory import same_memory
+from normcore._running import running_update
 from normcore._setting import Block, Setting
+from normcore._shown import shown
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -98,8 +102,8 @@ class use_backend(Block[str]):  # noqa: N801 - used like a function: with nc.use
 
 
 def _available(asked_by: str, name: str) -> str:
-    if name not in backends.BACKENDS:
-        raise ValueError(f"{asked_by} must be one of {', '.join(backends.BACKENDS)}, got {name!r}")
+    if not isinstance(name, str) or name not in backends.BACKENDS:
+        raise ValueError(f"{asked_by} must be one of {', '.join(backends.BACKENDS)}, got {shown(name)}")
     backends.load(name)
     return name
 
@@ -229,7 +233,7 @@ def stats(plan: Plan, ops: Operands) -> tuple[Array, Array]:
 
 
 def forward(plan: Plan, ops: Operands) -> tuple[Array, NormContext]:
-    """Normalise; update the running statistics in training."""
+    """Normalise; update the running statistics in training. What may fail for want of memory comes first."""
     entry = choose(plan)
     groups, training = plan.groups, plan.training
     rstd = np.empty(groups)
@@ -239,9 +243,11 @@ def forward(plan: Plan, ops: Operands) -> tuple[Array, NormContext]:
         assert ops.running_mean is not None
         assert ops.running_var is not None
         mean, var = ops.running_mean.astype(np.float64), ops.running_var.astype(np.float64)
+    update = running_update(plan, ops)
+    weight, bias = float64_vector(plan, ops.weight, 1.0), float64_vector(plan, ops.bias, 0.0)
+    kept_mean, kept_rstd = room_in_c_order(plan, mean), room_in_c_order(plan, rstd)
     x, y = input_and_result(plan, ops.x, ops.out)
     if plan.size:
-        weight, bias = float64_vector(plan, ops.weight, 1.0), float64_vector(plan, ops.bias, 0.0)
         threads = _threads.about_to_use(_num_threads(plan, entry))
         kernels = _kernels(entry.backend, plan.dtype)
         operands = walked(plan, x), weight, bias, mean, var, rstd, walked(plan, y), plan.eps
@@ -252,14 +258,15 @@ def forward(plan: Plan, ops: Operands) -> tuple[Array, NormContext]:
     else:
         with np.errstate(all="ignore"):
             rstd[:] = 1.0 / np.sqrt(var + plan.eps)
-    result = delivered(y, ops.out)
-    mean, rstd = to_c_order(plan, mean), to_c_order(plan, rstd)
-    if training and ops.running_mean is not None and ops.running_var is not None:
-        _update_running(plan, mean, var, ops.running_mean, ops.running_var)
+    result = delivered(y, ops)
+    to_c_order(plan, mean, kept_mean)
+    to_c_order(plan, rstd, kept_rstd)
+    if update is not None:
+        update.apply(kept_mean, var)
     bias_dtype = None if ops.bias is None else ops.bias.dtype
     kept_bias = ops.bias if plan.activation else None
     overwritten = ops.out is not None and bool(ops.x.size) and same_memory(ops.out, ops.x)
-    return result, NormContext(plan, ops.x, ops.weight, kept_bias, bias_dtype, mean, rstd, overwritten)
+    return result, NormContext(plan, ops.x, ops.weight, kept_bias, bias_dtype, kept_mean, kept_rstd, overwritten)
 
 
 def backward(plan: Plan, ops: Operands, ctx: NormContext) -> tuple[Array, Array | None, Array | None]:
@@ -267,36 +274,21 @@ def backward(plan: Plan, ops: Operands, ctx: NormContext) -> tuple[Array, Array 
     entry = choose(plan)
     parameters = math.prod(plan.parameter_shape)
     dweight, dbias = np.zeros(parameters), np.zeros(parameters)
+    weight, bias = float64_vector(plan, ctx.weight, 1.0), float64_vector(plan, ctx.bias, 0.0)
+    x, mean, rstd = in_walk(plan, ctx.x), to_walk_order(plan, ctx.mean), to_walk_order(plan, ctx.rstd)
+    weight_gradient = None if ctx.weight is None else gradient_room(dweight, ctx.weight.dtype)
+    bias_gradient = None if ctx.bias_dtype is None else gradient_room(dbias, ctx.bias_dtype)
     dy, dx = input_and_result(plan, ops.x, ops.out)
     if plan.size:
-        weight, bias = float64_vector(plan, ctx.weight, 1.0), float64_vector(plan, ctx.bias, 0.0)
         threads = _threads.about_to_use(_num_threads(plan, entry))
         kernels = _kernels(entry.backend, plan.dtype)
-        operands = (
-            walked(plan, dy), walked(plan, in_walk(plan, ctx.x)), weight, bias,
-            to_walk_order(plan, ctx.mean), to_walk_order(plan, ctx.rstd), walked(plan, dx), dweight, dbias,
-        )  # fmt: skip
+        operands = walked(plan, dy), walked(plan, x), weight, bias, mean, rstd, walked(plan, dx), dweight, dbias
         if plan.walk == "rows":
             kernels.rows_backward(*operands, plan.centred, plan.activation, threads)
         else:
             kernels.channels_backward(*operands, plan.training, plan.activation, threads)
     return (
-        delivered(dx, ops.out),
-        None if ctx.weight is None else gradient(plan, dweight, ctx.weight.dtype),
-        None if ctx.bias_dtype is None else gradient(plan, dbias, ctx.bias_dtype),
+        delivered(dx, ops),
+        None if weight_gradient is None else gradient(plan, dweight, weight_gradient),
+        None if bias_gradient is None else gradient(plan, dbias, bias_gradient),
     )
-
-
-def _update_running(plan: Plan, mean: Array, var: Array, running_mean: Array, running_var: Array) -> None:
-    """new = (1 - momentum) * old + momentum * batch, the variance unbiased, as PyTorch does."""
-    if not plan.size:
-        return
-    keep, momentum = 1.0 - plan.momentum, plan.momentum
-    unbiased = var * (plan.group_size / (plan.group_size - 1))
-    if plan.walk == "rows":  # instance norm: a pair for each sample and channel, averaged over the samples
-        channels = len(running_mean)
-        mean, unbiased = mean.reshape(-1, channels).mean(axis=0), unbiased.reshape(-1, channels).mean(axis=0)
-    # A variance beyond float32 becomes inf there, as it should; and nobody's np.seterr may stop between the two.
-    with np.errstate(all="ignore"):
-        running_mean[...] = keep * running_mean.astype(np.float64) + momentum * mean
-        running_var[...] = keep * running_var.astype(np.float64) + momentum * unbiased

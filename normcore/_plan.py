@@ -77,7 +77,7 @@ class Plan(NamedTuple):
 
 
 class Operands(NamedTuple):
-    """The checked arrays of a forward call."""
+    """The checked arrays of a forward call, all of them plain."""
 
     x: Array
     weight: Array | None = None
@@ -85,6 +85,7 @@ class Operands(NamedTuple):
     running_mean: Array | None = None
     running_var: Array | None = None
     out: Array | None = None
+    returned: Array | None = None  # what the user gave as `out`: itself, or of the subclass that `out` is a view of
 
 
 @lru_cache(_PLANS)

@@ -304,8 +304,9 @@ def _operands(
     x: Any, weight: Any, bias: Any, running_mean: Any, running_var: Any, out: Any, updates: bool = False
 ) -> Operands:
     """The arrays of a call; those that are written share memory with no other, save `out` with `x`."""
+    returned = out
     if out is not None:
-        check.writable_like("out", out, "x", x)
+        out = check.writable_like("out", out, "x", x)
     if running_mean is not None and updates:
         others = ("x", x), ("out", out), ("weight", weight), ("bias", bias)
         check.apart("running_mean", running_mean, ("running_var", running_var), *others)
@@ -315,7 +316,7 @@ def _operands(
         if not updates:
             check.apart("out", out, ("running_mean", running_mean), ("running_var", running_var))
         check.apart_or_same("out", out, "x", x)
-    return Operands(x, weight, bias, running_mean, running_var, out)
+    return Operands(x, weight, bias, running_mean, running_var, out, returned)
 
 
 def _backward(op: str, dy: Any, ctx: Any, *, out: Any = None) -> Planned:
@@ -331,12 +332,14 @@ def _backward(op: str, dy: Any, ctx: Any, *, out: Any = None) -> Planned:
         raise ValueError(f"dy must have the shape of x in ctx, {plan.shape}, got {dy.shape}")
     if dy.dtype != plan.dtype:
         raise TypeError(f"dy must have the dtype of x in ctx, {plan.dtype}, got {dy.dtype}; use dy.astype(x.dtype)")
+    check.intact(ctx, plan)
+    returned = out
     if out is not None:
-        check.writable_like("out", out, "dy", dy)
+        out = check.writable_like("out", out, "dy", dy)
         kept = ("x", "weight", "bias", "mean", "rstd")
         check.apart("out", out, *((f"ctx.{name}", getattr(ctx, name)) for name in kept))
         check.apart_or_same("out", out, "dy", dy)
-    return backward_of(plan), Operands(dy, out=out)
+    return backward_of(plan), Operands(dy, out=out, returned=returned)
 
 
 def _backward_planner(op: str) -> Callable[..., Planned]:

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from normcore._shown import shown
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -77,7 +79,7 @@ def set_pool_limit(nbytes: int) -> None:
     except TypeError:
         raise TypeError(f"nbytes must be an int, got {type(nbytes).__name__}; 0 keeps no memory.") from None
     if value < 0 or value > 2**62:
-        raise ValueError(f"nbytes must be from 0 to 2**62, got {value}; 0 keeps no memory.")
+        raise ValueError(f"nbytes must be from 0 to 2**62, got {shown(value)}; 0 keeps no memory.")
     if _compiled is not None:
         _compiled.set_limit(value)
 

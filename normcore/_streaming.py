@@ -10,6 +10,9 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from normcore._arraylike import UnfitError, plain
+from normcore._shown import shown
+
 Array: TypeAlias = NDArray[Any]
 Float64: TypeAlias = NDArray[np.float64]
 _Self = TypeVar("_Self", bound="Sums")
@@ -45,7 +48,7 @@ class Streaming:
                 raise TypeError
             self.axis = operator.index(axis)
         except TypeError:
-            raise TypeError(f"{self._name}: axis must be an int, got {axis!r}.") from None
+            raise TypeError(f"{self._name}: axis must be an int, got {shown(axis)}.") from None
         self._sums: Any = None  # the Sums of everything so far, None before the first update
 
     def update(self, x: ArrayLike | Iterator[ArrayLike], sample_weight: Any = None) -> None:
@@ -228,7 +231,8 @@ class Streaming:
             return None
         if x.ndim == 0 or not -x.ndim <= self.axis < x.ndim:
             raise ValueError(
-                f"{self._name}.update: x has shape {x.shape}, which has no axis {self.axis} of features; reshape x."
+                f"{self._name}.update: x has shape {x.shape}, which has no axis {shown(self.axis)} of features; "
+                "reshape x."
             )
         return self.axis % x.ndim
 
@@ -241,8 +245,10 @@ class Streaming:
 
     def _numbers(self, key: str, value: Any) -> Array:
         try:
-            array = np.asarray(value)
-        except ValueError:
+            if isinstance(value, np.ma.MaskedArray):
+                raise UnfitError
+            array = plain(value)
+        except UnfitError:
             array = np.asarray(None)
         if array.dtype.kind not in "fiub":
             raise ValueError(
@@ -298,9 +304,9 @@ def _as_values(x: Any, who: str) -> Array:
     if isinstance(x, np.ma.MaskedArray):
         raise TypeError(f"{who}.update: x is a masked array, whose mask would be ignored; pass x.filled(np.nan).")
     try:
-        array = np.asarray(x)
-    except (TypeError, ValueError):
-        raise TypeError(f"{who}.update: x must be an array, got rows of unequal length.") from None
+        array = plain(x)
+    except UnfitError as error:
+        raise TypeError(f"{who}.update: x must be an array, got {error}.") from None
     half = array.dtype.name in ("float16", "float32", "float64", "bfloat16")
     if array.dtype.kind == "O":
         raise TypeError(
@@ -326,7 +332,10 @@ def _as_weights(value: Any, rows: Array, who: str) -> Float64:
         raise TypeError(
             f"{who}.update: sample_weight is a masked array, whose mask would be ignored; pass its filled(0)."
         )
-    weights = np.asarray(value)
+    try:
+        weights = plain(value)
+    except UnfitError as error:
+        raise TypeError(f"{who}.update: sample_weight must be an array, got {error}.") from None
     if weights.dtype.kind not in "fiub":
         raise TypeError(f"{who}.update: sample_weight must be real numbers, got {weights.dtype}.")
     if weights.shape != rows.shape[:1]:

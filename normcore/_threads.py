@@ -14,6 +14,7 @@ import os
 from typing import SupportsIndex
 
 from normcore._setting import Block, Setting
+from normcore._shown import shown
 
 PARALLEL_BYTES = 200_000  # of x: measured; below it two threads are slower than one
 MAX_THREADS = 1024
@@ -106,12 +107,12 @@ def describe() -> str:
 
 
 def _checked(n: SupportsIndex) -> int:
-    message = f"n must be an int from 1 to {MAX_THREADS}, the number of threads, got {n!r}"
+    message = f"n must be an int from 1 to {MAX_THREADS}, the number of threads, got {shown(n)}"
     if isinstance(n, bool):
         raise TypeError(message)
     try:
         number = operator.index(n)
-    except TypeError:
+    except Exception:  # an __index__ of somebody else's may raise anything
         raise TypeError(message) from None
     if not 1 <= number <= MAX_THREADS:
         raise ValueError(message)

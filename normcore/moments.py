@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from normcore._shown import shown
 from normcore._streaming import Streaming, down, merge_means
 from normcore.functional import batch_stats
 
@@ -75,7 +76,7 @@ class RunningMoments(Streaming):
     def __init__(self, axis: int = -1, *, extremes: bool = True) -> None:
         super().__init__(axis)
         if not isinstance(extremes, bool | np.bool_):
-            raise TypeError(f"RunningMoments: extremes must be True or False, got {extremes!r}.")
+            raise TypeError(f"RunningMoments: extremes must be True or False, got {shown(extremes)}.")
         self.extremes = bool(extremes)
 
     def _empty(self, features: int) -> _Moments:

@@ -1,1 +1,1 @@
-"""Long searches for faults, one a module; ``docs/reliability.md`` says what they are and what they found."""
+"""Programs that try to break normcore: `python -m reliability.NAME`; docs/reliability.md says what they found."""

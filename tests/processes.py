@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
+from contextlib import contextmanager
 
 
 def python(code, *options, **environment):
@@ -18,3 +20,19 @@ def python(code, *options, **environment):
         check=False,
     )
     return done.stdout.strip() if done.returncode == 0 else done.stderr.strip().splitlines()[-1]
+
+
+@contextmanager
+def running(code, seconds=120):
+    """A new interpreter that runs the code, whose output is read line by line; it is killed when the time is over."""
+    program = subprocess.Popen(
+        [sys.executable, "-W", "error", "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    timer = threading.Timer(seconds, program.kill)
+    timer.start()
+    try:
+        yield program
+    finally:
+        timer.cancel()
+        program.kill()
+        program.communicate()

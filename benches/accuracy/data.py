@@ -150,7 +150,7 @@ DATA = (
     Data("some constant", "one group must not change how another is summed", _some_constant),
     Data("one last digit, eps 1e-30", "values that are equal but one, the next number", _one_differs, 1e-30),
     Data("last digits, eps 1e-30", "values that differ in the last digit alone", _last_digit, 1e-30),
-    Data("outlier first", "what a shift by the first value is worst at", outlier(0.0)),
+    Data("outlier first", "what a shift by the first value alone would be worst at", outlier(0.0)),
     Data("outlier", "one value of 1e4 among normal ones, in the middle", outlier(0.5)),
     Data("cancelling", "a mean near 0 of values near 1e4 and -1e4", _cancelling),
     Data("trend", "values that grow along memory: parts with means far apart are merged", _trend),

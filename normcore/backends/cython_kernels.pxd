@@ -161,16 +161,17 @@ cdef struct RowBackward:
 
 
 cdef const Loops* loops_of(int storage) noexcept nogil
+cdef void* scratch_memory(Py_ssize_t size) except NULL nogil
 cdef bint streams(Array to, Array source, Array other) noexcept nogil
-cdef void channels_forward_walk(
+cdef int channels_forward_walk(
     const Loops* f, const Forward* o, Py_ssize_t outer, Py_ssize_t channels, Py_ssize_t inner, int num_threads
-) noexcept nogil
-cdef void channels_backward_walk(
+) except -1 nogil
+cdef int channels_backward_walk(
     const Loops* f, const Backward* o, Py_ssize_t outer, Py_ssize_t channels, Py_ssize_t inner, int num_threads
-) noexcept nogil
-cdef void rows_forward_walk(
+) except -1 nogil
+cdef int rows_forward_walk(
     const Loops* f, const RowForward* o, Py_ssize_t rows, Py_ssize_t segments, Py_ssize_t inner, Py_ssize_t parameters,
-    int num_threads) noexcept nogil
-cdef void rows_backward_walk(
+    int num_threads) except -1 nogil
+cdef int rows_backward_walk(
     const Loops* f, const RowBackward* o, Py_ssize_t rows, Py_ssize_t segments, Py_ssize_t inner, Py_ssize_t parameters,
-    int num_threads) noexcept nogil
+    int num_threads) except -1 nogil

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.util
 import sys
 import time
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ._errors import UserError, check_backend, complain, writable_folder
+from ._interrupts import Interrupts, held
 
 if TYPE_CHECKING:
     from normcore.studies import Outcome, Study
@@ -71,11 +73,17 @@ def run(options: argparse.Namespace) -> int:
         raise UserError(f"--{error}".replace("data_dir", "data-dir", 1)) from None
     # What can fail for reasons outside the study is tried before the training, not after it.
     check_backend()
+    new = not Path(out).exists()
     folder = writable_folder(out)
     pictures = importlib.util.find_spec("matplotlib") is not None
     if not pictures:
         complain(f"matplotlib is missing, so there will be no picture; {_HOW_TO_GET_THE_PICTURE}")
-    return _Session(folder, pictures, options.name == "all").run(jobs)
+    try:
+        return _Session(folder, pictures, options.name == "all").run(jobs)
+    finally:
+        if new:  # a run that failed leaves no folder with nothing in it
+            with contextlib.suppress(OSError):
+                folder.rmdir()
 
 
 def _list(name: str | None, given: dict[str, Any]) -> int:
@@ -156,6 +164,7 @@ class _Session:
     def _study(self, study: Study, config: Any) -> str:
         """Run one study; return what is missing after Ctrl-C, or nothing."""
         from normcore.data import DataError, DataNotFoundError
+        from normcore.data.published import OWN
         from normcore.studies._config import command
         from normcore.studies._html import Section
         from normcore.studies._needs import MissingPackageError
@@ -164,7 +173,7 @@ class _Session:
         try:
             result = study.run(config, progress=sys.stderr is not None)
         except (DataError, DataNotFoundError, MissingPackageError) as error:
-            said = str(error).replace("data_dir", "--data-dir")
+            said = str(error).replace("data_dir", "--data-dir").replace(f", {OWN}", "")  # no option of the command
             if not self.several:
                 raise UserError(said) from None
             return self._give_up(Section(study.name, line, None, {}, said))
@@ -177,12 +186,17 @@ class _Session:
         # Files first: standard output may be full or closed. If it is a file that fails, the table still comes.
         interrupted: str = result.interrupted
         images: dict[str, bytes] = {}
-        try:
-            self._write(study.name, result, images)
-        except KeyboardInterrupt:  # what was measured is not lost for want of a picture
-            interrupted = interrupted or "Interrupted: the pictures that are missing were not drawn."
-        self.sections.append(Section(study.name, line, result, images))
-        self._report()
+        # Whoever presses Ctrl-C once more has ended the pictures, not thrown away what was measured.
+        with held() as interrupts:
+            try:
+                self._write(study.name, result, images, interrupts)
+            except KeyboardInterrupt:
+                interrupted = interrupted or "Interrupted: the pictures that are missing were not drawn."
+            interrupts.allowed = False
+            self.sections.append(Section(study.name, line, result, images))
+            self._report()
+        if interrupts.came and self.several:  # held back, and meant
+            interrupted = interrupted or f"Interrupted after the study {study.name}."
         print(("\n" if len(self.sections) > 1 else "") + result.table(), flush=True)
         return interrupted
 
@@ -193,15 +207,20 @@ class _Session:
         self._report()
         return ""
 
-    def _write(self, name: str, result: Outcome, images: dict[str, bytes]) -> None:
+    def _write(self, name: str, result: Outcome, images: dict[str, bytes], interrupts: Interrupts) -> None:
         """Write the numbers and the pictures; put the pictures that are for the report into `images`."""
-        from normcore.studies._writing import files
+        from normcore.studies._writing import drawn, numbers
 
+        folder = self.folder / name if self.several else self.folder
+        if not all(self._put(folder, file, content) for file, content in numbers(result)):
+            return
         wanted = {picture.name + picture.suffix: picture.name for picture in result.pictures if picture.report}
-        for file, content in files(result, self.pictures):
+        pictures = drawn(result) if self.pictures else iter(())
+        interrupts.allowed = True
+        for file, content in pictures:
             if file in wanted:
                 images[wanted[file]] = content
-            if not self._put(self.folder / name if self.several else self.folder, file, content):
+            if not self._put(folder, file, content):
                 break
 
     def _report(self, note: str = "") -> None:
@@ -213,6 +232,8 @@ class _Session:
         from normcore.studies._writing import write
 
         try:
+            if not self.written:  # what a run before found is not what stands beside it now
+                (self.folder / "index.html").unlink(missing_ok=True)
             folder.mkdir(exist_ok=True)
             path = write(folder, file, content)
         except OSError as error:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from importlib import resources
+from typing import BinaryIO, cast
 
 import numpy as np
 
-from .dataset import Dataset
+from normcore._npz import NpzError, read_npz
 
+from .dataset import Dataset
+from .errors import DataError
+
+MAX_BYTES = 1 << 20  # it has 117 kB
 MAX_INK = 16  # inked pixels in a 4 x 4 block
 
 
@@ -22,6 +27,11 @@ def load_digits() -> Dataset:
     Dataset
         ``X`` (1797, 64) float32, ``y`` (1797,) int64. Every call returns arrays of its own, free to be changed.
 
+    Raises
+    ------
+    DataError
+        If the package's own file is damaged.
+
     Examples
     --------
     >>> from normcore.data import load_digits
@@ -30,8 +40,12 @@ def load_digits() -> Dataset:
     ((1797, 64), array([0, 1, 2, 3, 4]))
     """
     folder = resources.files(__package__)
-    with (folder / "digits.npz").open("rb") as file, np.load(file, allow_pickle=False) as archive:
-        images, labels = archive["images"], archive["labels"]
+    with (folder / "digits.npz").open("rb") as file:
+        try:
+            found = read_npz(cast(BinaryIO, file), MAX_BYTES)
+            images, labels = found["images"], found["labels"]
+        except (NpzError, KeyError):
+            raise DataError("digits.npz, which comes with normcore-cpu, is damaged; install it again") from None
     return Dataset(
         name="digits",
         X=images.astype(np.float32) / np.float32(MAX_INK),

@@ -9,6 +9,7 @@ import os
 import secrets
 import socket
 import ssl
+import stat
 import time
 import urllib.error
 import urllib.request
@@ -174,7 +175,8 @@ def _own_part(target: Path) -> Path:
     part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
     for left in sorted(target.parent.glob(f".{target.name}.*part")):
         with contextlib.suppress(OSError):
-            if left == _remains(target) or time.time() - left.stat().st_mtime > ABANDONED:
+            about = left.lstat()  # in a folder that others write to, a link may lead anywhere
+            if stat.S_ISREG(about.st_mode) and (left == _remains(target) or time.time() - about.st_mtime > ABANDONED):
                 os.rename(left, part)
                 return part
     return part

@@ -9,6 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from normcore._arraylike import UnfitError, plain
+from normcore._shown import shown
+
 
 class Part(NamedTuple):
     """Inputs and targets of one part of a data set."""
@@ -62,7 +65,7 @@ def split(
     >>> train.X.shape, validation.y.shape
     ((1348, 64), (449,))
     """
-    X, y = np.asarray(X), np.asarray(y)
+    X, y = _as_array("X", X), _as_array("y", y)
     if X.ndim == 0 or y.ndim == 0 or len(X) != len(y):
         raise ValueError(
             f"X and y must have one row for each sample, got shapes {X.shape} and {y.shape}; make their lengths equal"
@@ -72,17 +75,26 @@ def split(
         raise ValueError(f"X must have at least two samples to be cut in two, got {samples}; add samples")
     if isinstance(validation_fraction, bool) or not isinstance(validation_fraction, Real):
         raise TypeError(
-            f"validation_fraction must be a number, got {validation_fraction!r}; 0.2 keeps a fifth for validation"
+            f"validation_fraction must be a number, got {shown(validation_fraction)}; 0.2 keeps a fifth for validation"
         )
     if not 0.0 < validation_fraction < 1.0:
         raise ValueError(
-            f"validation_fraction must be more than 0 and less than 1, got {validation_fraction}; "
+            f"validation_fraction must be more than 0 and less than 1, got {shown(validation_fraction)}; "
             "0.2 keeps a fifth for validation"
         )
     if stratify and y.ndim != 1:
         raise ValueError(f"y must hold one class for each sample, got shape {y.shape}; say stratify=False")
     validation = held_out(y, validation_fraction, np.random.default_rng(_checked_seed(seed)), stratify)
     return Part(X[~validation], y[~validation]), Part(X[validation], y[validation])
+
+
+def _as_array(name: str, value: Any) -> NDArray[Any]:
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{name} is a masked array, whose mask would be ignored; fill or drop the masked values first")
+    try:
+        return plain(value)
+    except UnfitError as error:
+        raise TypeError(f"{name} must be an array, got {error}") from None
 
 
 def held_out(y: NDArray[Any], fraction: float, rng: np.random.Generator, stratify: bool) -> NDArray[np.bool_]:
@@ -102,9 +114,11 @@ def _checked_seed(seed: Any) -> Any:
     try:
         number = operator.index(seed)
     except TypeError:
-        raise TypeError(f"seed must be None or an int, got {seed!r}; pass 0 for the same parts every time") from None
+        raise TypeError(
+            f"seed must be None or an int, got {shown(seed)}; pass 0 for the same parts every time"
+        ) from None
     if number < 0:
-        raise ValueError(f"seed must be 0 or more, got {seed!r}; pass 0 for the same parts every time")
+        raise ValueError(f"seed must be 0 or more, got {shown(seed)}; pass 0 for the same parts every time")
     return number
 
 

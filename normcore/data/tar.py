@@ -68,7 +68,7 @@ def walk(archive: Unpacked, limits: dict[str, int]) -> Iterator[Member]:
 
 def _parsed(header: bytearray, path: str) -> tuple[bytes, Member]:
     sizes, sums = _octal(header[124:136]), _octal(header[148:156])
-    if sizes is None or sums != sum(header) - sum(header[148:156]) + 8 * ord(" "):
+    if len(header) < BLOCK or sizes is None or sums != sum(header) - sum(header[148:156]) + 8 * ord(" "):
         raise DataError(f"{path} is no tar archive, or a damaged one: a header is wrong; {AGAIN}")
     name = _text(header[:100])
     if header[257:262] == b"ustar" and header[345]:

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import BinaryIO, cast
 
+from normcore._reading import opened
+
 from .errors import DataError
 
 GZIP = b"\x1f\x8b"
@@ -67,5 +69,5 @@ class Unpacked:
 @contextmanager
 def unpacked(path: str | os.PathLike[str]) -> Iterator[Unpacked]:
     """Open a file for reading its contents once."""
-    with open(path, "rb") as file:
+    with opened(path) as file:
         yield Unpacked(file, path)

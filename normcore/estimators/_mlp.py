@@ -26,6 +26,7 @@ from . import _descent, _network, _steps
 from ._coefficients import Coefficients
 from ._descent import Data
 from ._learning import unchanged_by_errors
+from ._masked import refuse_masks
 from ._objective import Objective
 from ._rows import Rows
 
@@ -299,6 +300,7 @@ class BaseMLP(Coefficients, BaseEstimator, ABC):  # type: ignore[misc] # sklearn
                 f"{type(validation_data).__name__}{_length(validation_data)}."
             )
         X, y, *rest = validation_data
+        refuse_masks(**{"validation_data's X": X, "validation_data's y": y})
         X = validate_data(self, X, accept_sparse=["csr", "csc"], dtype=FLOATS, reset=False)
         y = self._validation_target(y)
         if y.shape != (X.shape[0], self.n_outputs_):
@@ -329,6 +331,7 @@ class BaseMLP(Coefficients, BaseEstimator, ABC):  # type: ignore[misc] # sklearn
             check_is_fitted(self, "model_")
         model = self._synced()
         if not self._is_plain(X):
+            refuse_masks(X=X)
             X = validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
         return _network.outputs(model, Rows(X, self.intercepts_[0].dtype))
 
@@ -367,5 +370,6 @@ def _checked_weights(sample_weight: Any, X: Any) -> Array | None:
     """float64 weights; None where every row counts as one."""
     if sample_weight is None:
         return None
+    refuse_masks(sample_weight=sample_weight)
     weights: Array = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
     return None if (weights == 1.0).all() else weights

@@ -10,6 +10,7 @@ from sklearn.utils import assert_all_finite
 from sklearn.utils.validation import FLOAT_DTYPES, validate_data
 
 from normcore.estimators._learning import checked_weights, unchanged_by_errors
+from normcore.estimators._masked import refuse_masks
 from normcore.estimators._transform import (
     Array,
     Bools,
@@ -109,6 +110,7 @@ class ColumnScaler(QuickTransformer, CheckedTransformer):
         with unchanged_by_errors(self):
             self._validate_params()
             # Infinity shows in the mean: no pass of its own for it.
+            refuse_masks(X=X, sample_weight=sample_weight)
             X = validate_data(self, X, reset=fresh, dtype=FLOAT_DTYPES, ensure_all_finite=False)
             if sample_weight is not None:
                 sample_weight = checked_weights(sample_weight, X, fresh)

@@ -10,6 +10,8 @@ from sklearn import get_config
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils.validation import FLOAT_DTYPES, _check_n_features, check_array, check_is_fitted, validate_data
 
+from normcore.estimators._masked import refuse_masks
+
 Array: TypeAlias = NDArray[Any]
 Float64: TypeAlias = NDArray[np.float64]
 Bools: TypeAlias = NDArray[np.bool_]
@@ -38,6 +40,7 @@ class CheckedTransformer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         # scikit-learn wraps this one for set_output. What users call, and read about, is in QuickTransformer.
         check_is_fitted(self, msg=self._unfitted)
         copy = self.copy if copy is None else copy
+        refuse_masks(X=X)
         X = validate_data(
             self, X, reset=False, dtype=FLOAT_DTYPES, ensure_all_finite=self._finite, force_writeable=not copy
         )
@@ -60,6 +63,7 @@ class CheckedTransformer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self, msg=self._unfitted)
         copy = self.copy if copy is None else copy
+        refuse_masks(X=X)
         X = check_array(
             X,
             dtype=FLOAT_DTYPES,
@@ -117,7 +121,7 @@ class QuickTransformer:
             state = self.__dict__
             if (
                 "n_samples_seen_" in state
-                and state["n_features_in_"] == X.shape[1]
+                and state.get("n_features_in_") == X.shape[1]  # not there after fitting what has no shape
                 and "feature_names_in_" not in state
                 and "_sklearn_output_config" not in state
                 and self.copy

@@ -18,6 +18,7 @@ from normcore.nn._checks import Array
 from normcore.training import Callback
 
 from ._descent import Data
+from ._masked import refuse_masks
 from ._mlp import FLOATS, BaseMLP, has_partial_fit
 from ._mlp_docs import ATTRIBUTES, FIT, PARAMETERS, documented
 from ._objective import Objective, of_classifier
@@ -220,6 +221,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc] # sklearn h
     # What BaseMLP asks for
 
     def _validate_input(self, X: Any, y: Any, incremental: bool, reset: bool) -> tuple[Any, Array]:
+        refuse_masks(X=X, y=y)
         X, y = validate_data(self, X, y, accept_sparse=["csr", "csc"], multi_output=True, dtype=FLOATS, reset=reset)
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)

@@ -17,6 +17,7 @@ from normcore.nn._checks import Array
 from normcore.training import Callback
 
 from ._descent import Data
+from ._masked import refuse_masks
 from ._mlp import FLOATS, BaseMLP, has_partial_fit
 from ._mlp_docs import ATTRIBUTES, FIT, PARAMETERS, documented
 from ._objective import Objective, of_regressor
@@ -162,6 +163,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):  # type: ignore[misc] # sklearn has
     # What BaseMLP asks for
 
     def _validate_input(self, X: Any, y: Any, incremental: bool, reset: bool) -> tuple[Any, Array]:
+        refuse_masks(X=X, y=y)
         X, y = validate_data(
             self, X, y, accept_sparse=["csr", "csc"], multi_output=True, y_numeric=True, dtype=FLOATS, reset=reset
         )

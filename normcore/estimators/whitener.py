@@ -11,6 +11,7 @@ from sklearn.utils.validation import FLOAT_DTYPES, check_is_fitted, validate_dat
 
 from normcore.covariance import RunningCovariance
 from normcore.estimators._learning import WeightedLearning, checked_weights, unchanged_by_errors
+from normcore.estimators._masked import refuse_masks
 from normcore.estimators._scaler import is_constant
 from normcore.estimators._transform import Array, CheckedTransformer, Float64, QuickTransformer
 from normcore.estimators._whitening import METHODS, whitening
@@ -161,6 +162,7 @@ class Whitener(WeightedLearning, QuickTransformer, CheckedTransformer):
     def _learn(self, X: Any, sample_weight: Any, fresh: bool, whole: bool = True) -> Any:
         with unchanged_by_errors(self):
             self._validate_params()
+            refuse_masks(X=X, sample_weight=sample_weight)
             X = validate_data(self, X, reset=fresh, dtype=FLOAT_DTYPES)
             if sample_weight is not None:
                 sample_weight = checked_weights(sample_weight, X, fresh)

@@ -6,6 +6,16 @@ from collections.abc import Callable
 from typing import Any
 
 from normcore import _dispatch, _planners
+from normcore._shown import shown
+from normcore.functional import batch, group, instance, layer, rms
+
+# The functions themselves: one of somebody else's may have the name of ours.
+_NAMES = {
+    getattr(module, name): name
+    for name in _planners.PLANNERS
+    for module in (batch, group, instance, layer, rms)
+    if hasattr(module, name)
+}
 
 
 def explain(function: Callable[..., Any] | str, /, *args: Any, **kwargs: Any) -> _dispatch.Explanation:
@@ -35,9 +45,9 @@ def explain(function: Callable[..., Any] | str, /, *args: Any, **kwargs: Any) ->
     >>> nc.explain(nc.batch_norm, np.ones((8, 4)), training=True).kernel
     'cython: channels'
     """
-    name = function if isinstance(function, str) else getattr(function, "__name__", repr(function))
-    planner = _planners.PLANNERS.get(name)
+    name = function if isinstance(function, str) else _NAMES.get(function) if callable(function) else None
+    planner = None if name is None else _planners.PLANNERS.get(name)
     if planner is None:
-        raise ValueError(f"function must be one of {', '.join(_planners.PLANNERS)}, or its name, got {function!r}")
+        raise ValueError(f"function must be one of {', '.join(_planners.PLANNERS)}, or its name, got {shown(function)}")
     plan, _ = planner(*args, **kwargs)
     return _dispatch.explanation(plan)

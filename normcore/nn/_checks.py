@@ -11,16 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from normcore._arraylike import UnfitError, plain
+from normcore._shown import shown
+
 Array = NDArray[Any]
 
 _PARAMETER_DTYPES = (np.dtype(np.float16), np.dtype(np.float32), np.dtype(np.float64))
-
-
-def shown(value: Any) -> str:
-    """`value` in a message; Python refuses to print the digits of a very large int."""
-    return (
-        f"an int of {value.bit_length()} bits" if isinstance(value, int) and value.bit_length() > 128 else repr(value)
-    )
 
 
 def as_size(value: Any, name: str, owner: str = "") -> int:
@@ -43,7 +39,7 @@ def as_int(value: Any, name: str, owner: str) -> int:
             raise TypeError
         return operator.index(value)
     except TypeError:
-        raise TypeError(f"{owner}: {name} must be an int, got {value!r}.") from None
+        raise TypeError(f"{owner}: {name} must be an int, got {shown(value)}.") from None
 
 
 def as_bool(value: Any, name: str, owner: str = "") -> bool:
@@ -56,7 +52,7 @@ def as_bool(value: Any, name: str, owner: str = "") -> bool:
 def as_choice(value: Any, name: str, owner: str, choices: tuple[str, ...]) -> str:
     """`value` if it is one of the names in `choices`."""
     if not isinstance(value, str) or value not in choices:
-        raise ValueError(f"{owner}: {name} must be one of {', '.join(map(repr, choices))}, got {value!r}.")
+        raise ValueError(f"{owner}: {name} must be one of {', '.join(map(repr, choices))}, got {shown(value)}.")
     return value
 
 
@@ -70,7 +66,7 @@ def check_fits_memory(owner: str, **sizes: int) -> None:
 def as_number(value: Any, name: str, owner: str, interval: str) -> float:
     """`value` as a finite float inside `interval`, written as in mathematics: "[0, 1)", "(0, inf)"."""
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, Real):
-        raise TypeError(f"{owner}: {name} must be a number, got {value!r}.")
+        raise TypeError(f"{owner}: {name} must be a number, got {shown(value)}.")
     try:
         number = float(value)
     except OverflowError:  # an int beyond float64
@@ -91,7 +87,7 @@ def as_float_dtype(dtype: DTypeLike, owner: str) -> np.dtype[Any]:
     except TypeError:
         found = np.dtype(object)
     if found not in _PARAMETER_DTYPES:
-        raise TypeError(f"{owner}: dtype must be float32, float64 or float16, got {dtype!r}.")
+        raise TypeError(f"{owner}: dtype must be float32, float64 or float16, got {shown(dtype)}.")
     return found
 
 
@@ -116,18 +112,26 @@ def as_input(x: Any, owner: str, name: str = "x") -> Array:
     return x  # type: ignore[no-any-return] # NumPy's stubs say Any
 
 
+def as_array(value: Any, name: str, owner: str, fill: str = "value") -> Array:
+    """`value` as a plain array of whatever kind; a mask would be ignored, so a masked array is refused."""
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{owner}: {name} is a masked array, whose mask would be ignored; pass its filled({fill}).")
+    try:
+        return plain(value)
+    except UnfitError as error:
+        raise TypeError(f"{owner}: {name} must be an array, got {error}.") from None
+
+
 def as_target(target: Any, owner: str) -> Array:
-    """`target` as an array of whatever kind; a mask would be ignored, so a masked array is refused."""
-    if isinstance(target, np.ma.MaskedArray):
-        raise TypeError(f"{owner}: target is a masked array, whose mask would be ignored; pass target.filled(value).")
-    return np.asarray(target)
+    """`target` as an array of whatever kind."""
+    return as_array(target, "target", owner)
 
 
 def as_weights(value: Any, name: str, owner: str, ranks: tuple[int, ...] | None = None) -> Array:
     """`value` as float64 factors of a loss: finite and not negative, of one of these ranks."""
-    weight = np.asarray(value)
-    if isinstance(value, np.ma.MaskedArray) or weight.dtype.kind not in "fiu":
-        raise TypeError(f"{owner}: {name} must be an array of real numbers, got {value!r}.")
+    weight = as_array(value, name, owner)
+    if weight.dtype.kind not in "fiu":
+        raise TypeError(f"{owner}: {name} must be an array of real numbers, got {shown(value)}.")
     if ranks is not None and weight.ndim not in ranks:
         raise ValueError(f"{owner}: {name} must have one entry for each class, got shape {weight.shape}.")
     # Written so that NaN is refused too.
@@ -138,9 +142,7 @@ def as_weights(value: Any, name: str, owner: str, ranks: tuple[int, ...] | None 
 
 def as_sample_weight(value: Any, shape: tuple[int, ...], owner: str, beside: str = "") -> Array:
     """`value` as a float64 weight for each row of an output of this shape, or of what `beside` says."""
-    if isinstance(value, np.ma.MaskedArray):
-        raise TypeError(f"{owner}: sample_weight is a masked array, whose mask would be ignored; pass its filled(0).")
-    weight = np.asarray(value)
+    weight = as_array(value, "sample_weight", owner, fill="0")
     if weight.dtype.kind not in "fiub":
         raise TypeError(
             f"{owner}: sample_weight must be real numbers, got {weight.dtype}; convert it with astype(float)."
@@ -161,15 +163,12 @@ def as_sample_weight(value: Any, shape: tuple[int, ...], owner: str, beside: str
     return weight.astype(np.float64, copy=False)
 
 
-def check_gradient(dy: Any, y: Array, owner: str) -> None:
-    """`dy` must be an array of the shape and dtype of `y`, what the last forward returned."""
-    check_gradient_like(dy, y.shape, y.dtype, owner)
-
-
-def check_gradient_like(dy: Any, shape: tuple[int, ...], dtype: np.dtype[Any], owner: str) -> None:
-    """`dy` must be an array of this shape and dtype, those of what the last forward returned."""
-    if not isinstance(dy, np.ndarray) or isinstance(dy, np.ma.MaskedArray):
-        raise TypeError(f"{owner}.backward: dy must be a NumPy array, got {type(dy).__name__}.")
+def as_gradient(dy: Any, shape: tuple[int, ...], dtype: np.dtype[Any], owner: str) -> Array:
+    """`dy` as a plain array of this shape and dtype, those of what the last forward returned."""
+    if type(dy) is not np.ndarray:
+        if not isinstance(dy, np.ndarray) or isinstance(dy, np.ma.MaskedArray):
+            raise TypeError(f"{owner}.backward: dy must be a NumPy array, got {type(dy).__name__}.")
+        dy = np.asarray(dy)
     if dy.dtype != dtype:
         raise TypeError(
             f"{owner}.backward: dy is {dy.dtype}, but the last forward returned {dtype}; pass dy.astype(np.{dtype})."
@@ -179,13 +178,17 @@ def check_gradient_like(dy: Any, shape: tuple[int, ...], dtype: np.dtype[Any], o
             f"{owner}.backward: dy has shape {dy.shape}, but the last forward returned {shape}; "
             "pass the gradient with respect to that output."
         )
+    return dy  # type: ignore[no-any-return] # NumPy's stubs say Any
 
 
 def as_state(value: Any, shape: tuple[int, ...], dtype: np.dtype[Any], never_negative: bool = False) -> Array:
     """`value`, from a state dict, as a new array of this shape and dtype, or an error that goes on after its name."""
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError("is a masked array, whose mask would be ignored; pass its filled(value)")
-    array = np.asarray(value)
+    try:
+        array = plain(value)
+    except UnfitError as error:
+        raise TypeError(f"must be an array, got {error}") from None
     if array.shape != shape:
         raise ValueError(f"has shape {array.shape}, expected {shape}")
     if array.dtype == object or not np.can_cast(array.dtype, dtype, "same_kind"):

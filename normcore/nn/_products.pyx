@@ -153,10 +153,10 @@ def forward(x, weight, bias, threads):
     p.tall = max(<Py_ssize_t>TALL, parts_of(p.M, parts_of(TASKS, p.wides)))
     p.talls = parts_of(p.M, p.tall)
     p.shorts, p.parts = parts_of(p.M, SHORT), NULL
+    used = threads_of(threads, &p)  # Python's: a signal may end the call here
     if p.depths > 1 and p.M * p.N <= FEW:
         p.parts = malloc(p.depths * p.M * p.N * itemsize)  # without it, another way to the same bits
     loops = products_of(vectors) + (kind == cnp.NPY_FLOAT64)
-    used = threads_of(threads, &p)
     with nogil:
         tasks = p.talls * p.wides if p.parts == NULL else p.depths
         run_tasks(loops.forward, &p, tasks, used)

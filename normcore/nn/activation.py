@@ -10,7 +10,7 @@ import numpy as np
 
 from normcore.functional import batch_norm_backward, batch_norm_forward
 
-from ._checks import Array, as_bool, as_choice, as_input, as_number, check_gradient, check_gradient_like
+from ._checks import Array, as_bool, as_choice, as_gradient, as_input, as_number
 from ._norm import Activation
 
 _BRANCHES = 2048  # values: from here on passes cost more than calls
@@ -49,7 +49,7 @@ class ReLU(_InPlace):
     def backward(self, dy: Array) -> Array:
         """Return dx."""
         y = self._recall()
-        check_gradient(dy, y, "ReLU")
+        dy = as_gradient(dy, y.shape, y.dtype, "ReLU")
         dx: Array
         if y.size < _BRANCHES:
             dx = np.where(y == 0, y, dy)
@@ -97,7 +97,7 @@ class LeakyReLU(_InPlace):
     def backward(self, dy: Array) -> Array:
         """Return dx."""
         slope = self._recall()
-        check_gradient(dy, slope, "LeakyReLU")
+        dy = as_gradient(dy, slope.shape, slope.dtype, "LeakyReLU")
         dx: Array = np.multiply(dy, slope, out=np.empty_like(slope))
         return dx
 
@@ -128,7 +128,7 @@ class Sigmoid(Activation):
     def backward(self, dy: Array) -> Array:
         """Return dx."""
         y = self._recall()
-        check_gradient(dy, y, "Sigmoid")
+        dy = as_gradient(dy, y.shape, y.dtype, "Sigmoid")
         dx: Array = np.subtract(1, y, out=np.empty_like(y))
         dx *= y
         dx *= dy
@@ -149,7 +149,7 @@ class Tanh(Activation):
     def backward(self, dy: Array) -> Array:
         """Return dx."""
         y = self._recall()
-        check_gradient(dy, y, "Tanh")
+        dy = as_gradient(dy, y.shape, y.dtype, "Tanh")
         dx: Array = np.multiply(y, y, out=np.empty_like(y))
         np.subtract(1, dx, out=dx)
         dx *= dy
@@ -176,7 +176,7 @@ class _KernelActivation(Activation):
     def backward(self, dy: Array) -> Array:
         """Return dx."""
         shape, dtype, ctx = self._recall()
-        check_gradient_like(dy, shape, dtype, type(self).__name__)
+        dy = as_gradient(dy, shape, dtype, type(self).__name__)
         dx: Array = batch_norm_backward(dy.reshape(1, 1, -1), ctx)[0].reshape(shape)
         return dx
 

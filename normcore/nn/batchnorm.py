@@ -123,7 +123,7 @@ class _BatchNorm(Norm):
             result = batch_norm_forward(x, weight, bias, training=True, eps=self.eps, activation=activation)
         # After the call, so that a batch which was refused is not counted.
         if updates and count is not None:
-            count += 1
+            count[()] = count.item() + 1  # by itself, for `+=` asks for memory
         return result
 
     def repeat(self, ctx: Context) -> tuple[Array, Context]:

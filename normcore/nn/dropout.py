@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from . import init
-from ._checks import Array, as_bool, as_input, as_number, check_gradient_like
+from ._checks import Array, as_bool, as_gradient, as_input, as_number
 from .module import Module
 
 
@@ -51,7 +51,7 @@ class Dropout(Module):
     def backward(self, dy: Array) -> Array:
         """Return dy with the same values left out, and the others divided by 1 - p."""
         shape, dtype, mask = self._recall()
-        check_gradient_like(dy, shape, dtype, "Dropout")
+        dy = as_gradient(dy, shape, dtype, "Dropout")
         return dy if mask is None else np.multiply(dy, mask)
 
     def extra_repr(self) -> str:

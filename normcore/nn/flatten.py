@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from ._checks import Array, as_input, as_int, check_gradient_like
+from ._checks import Array, as_gradient, as_input, as_int
 from .module import Module
 
 
@@ -44,7 +44,7 @@ class Flatten(Module):
     def backward(self, dy: Array) -> Array:
         """Return dy in the shape of x."""
         x_shape, y_shape, dtype = self._recall()
-        check_gradient_like(dy, y_shape, dtype, "Flatten")
+        dy = as_gradient(dy, y_shape, dtype, "Flatten")
         return dy.reshape(x_shape)  # type: ignore[no-any-return] # NumPy's stubs say Any
 
     def extra_repr(self) -> str:

@@ -9,7 +9,9 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import DTypeLike
 
-from ._checks import Array, shown
+from normcore._shown import shown
+
+from ._checks import Array
 
 RandomState: TypeAlias = int | np.random.Generator | None
 

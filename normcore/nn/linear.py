@@ -8,7 +8,7 @@ from numpy.typing import DTypeLike
 from normcore._threads import get_num_threads
 
 from . import init
-from ._checks import Array, as_bool, as_float_dtype, as_input, as_size, check_fits_memory, check_gradient_like
+from ._checks import Array, as_bool, as_float_dtype, as_gradient, as_input, as_size, check_fits_memory
 from .module import Module, Parameter
 
 try:
@@ -120,6 +120,7 @@ class Linear(Module):
     def backward(self, dy: Array) -> Array:
         """Set the gradients of weight and bias and return dx."""
         self.backward_parameters(dy)
+        dy = np.asarray(dy)  # a subclass may multiply otherwise
         if _products is not None and (dy.ndim == 2 or dy.flags.c_contiguous):
             dx = _products.input_gradient(_as_rows(dy), self.weight.data, get_num_threads)
             if dx is not None:
@@ -129,7 +130,7 @@ class Linear(Module):
     def backward_parameters(self, dy: Array) -> None:
         """Set the gradients of weight and bias: a third of the work of `backward` less."""
         x = self._recall()
-        check_gradient_like(dy, (*x.shape[:-1], self.out_features), x.dtype, "Linear")
+        dy = as_gradient(dy, (*x.shape[:-1], self.out_features), x.dtype, "Linear")
         dy, x = _as_rows(dy), _as_rows(x)
         dweight = self.weight.new_grad()
         dbias = None if self.bias is None else self.bias.new_grad()

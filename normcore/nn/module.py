@@ -101,6 +101,24 @@ def _run_hooks(module: Module, hooks: dict[HookHandle, Any], x: Array, y: Array)
     return y
 
 
+def _value(state_dict: Mapping[str, Any], name: str, owner: str) -> Any:
+    """An entry. What np.load returns reads the file only now, and says in many classes of error that it is damaged."""
+    try:
+        return state_dict[name]
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise ValueError(
+            f"{owner}.load_state_dict: nothing was loaded; {name} cannot be read "
+            f"({type(error).__name__}: {_plain(str(error)[:200])})."
+        ) from error
+
+
+def _plain(text: str) -> str:
+    """Words from a file, which may be damaged, on one line."""
+    return text if text.isprintable() else ascii(text)[1:-1]
+
+
 class Module:
     """A layer, or several: maps an array to an array, and the gradient of its output to the gradient of its input.
 
@@ -296,7 +314,7 @@ class Module:
         if strict and missing:
             problems.append(f"missing keys: {', '.join(missing)}")
         if strict and unexpected:
-            problems.append(f"unexpected keys: {', '.join(unexpected)}")
+            problems.append(f"unexpected keys: {', '.join(map(_plain, unexpected))}")
 
         never_negative = {
             f"{prefix}.{name}" if prefix else name
@@ -306,10 +324,13 @@ class Module:
         new: dict[str, Array] = {}
         for name, target in own.items():
             if name in state_dict:
+                value = _value(state_dict, name, owner)
                 try:
-                    new[name] = as_state(state_dict[name], target.shape, target.dtype, name in never_negative)
+                    new[name] = as_state(value, target.shape, target.dtype, name in never_negative)
                 except (TypeError, ValueError, RuntimeError) as error:
                     problems.append(f"{name}: {error}")
+                if not target.flags.writeable:
+                    problems.append(f"{name}: the array of this module is read-only")
         if problems:
             hint = (
                 ""

@@ -179,13 +179,25 @@ cdef void run(Parts parts, Step of_float32, Step of_float64, const void* options
             run_tasks(step_part, &job, parts.count[k], threads)
 
 
+cdef inline bint apart(cnp.ndarray a, cnp.ndarray b) noexcept:
+    # Surely without memory in common; of arrays with gaps it is not asked here.
+    cdef char* first = cnp.PyArray_BYTES(a)
+    cdef char* second = cnp.PyArray_BYTES(b)
+    return (
+        order_of(a) != 0 and order_of(b) != 0
+        and (first + cnp.PyArray_NBYTES(a) <= second or second + cnp.PyArray_NBYTES(b) <= first))
+
+
 def misfit(list params):
-    """Whether a gradient is not an array of the shape of its parameter, or that cannot be written to."""
+    """Whether a gradient needs another look.
+
+    It is not surely a float array of the shape of its parameter, with memory of its own, or the parameter is read-only.
+    """
     for param in params:
         grad, data = param.grad, param.data
         if grad is not None and not (
-            isinstance(grad, cnp.ndarray) and isinstance(data, cnp.ndarray) and same_shape(grad, data)
-            and cnp.PyArray_ISWRITEABLE(data)
+            type(grad) is cnp.ndarray and type(data) is cnp.ndarray and same_shape(grad, data)
+            and cnp.PyArray_ISFLOAT(grad) and cnp.PyArray_ISWRITEABLE(data) and apart(grad, data)
         ):
             return True
     return False
@@ -201,9 +213,9 @@ def adam(
     """Step all that have a gradient; return the parameters that are left for NumPy."""
     cdef AdamOptions options
     cdef Parts parts = Parts()
-    cdef list rest = []
+    cdef list rest = [], stepped = [], fresh = []
     cdef dict state
-    cdef int order
+    cdef int order, used
     cdef long long t, known = -1
     cdef double size = 0.0, scale = 0.0
     cdef const Steps* steps = steps_of(vectors)
@@ -222,21 +234,26 @@ def adam(
             continue
         if not state:
             state = {"step": 0, "exp_avg": np.zeros_like(data), "exp_avg_sq": np.zeros_like(data)}
-            states[param] = state
+            fresh.append((param, state))
         if amsgrad and top is None:
             top = state["max_exp_avg_sq"] = np.zeros_like(data)
         t = state["step"] + 1
-        state["step"] = t
+        stepped.append((state, t))
         if t != known:
             known = t
             size = lr / (1.0 - pow(beta1, <double>t))
             scale = 1.0 / sqrt(1.0 - pow(beta2, <double>t))
         parts.add(data, grad, state["exp_avg"], state["exp_avg_sq"], top, size, scale, False)
+    used = threads(parts.nbytes)  # Python's: Ctrl-C may come here, and then no step has been counted
+    for param, state in fresh:  # when no allocation can fail any more
+        states[param] = state
+    for state, t in stepped:
+        state["step"] = t
     options.rate1, options.beta2, options.rate2, options.eps = 1.0 - beta1, beta2, 1.0 - beta2, eps
     options.sign = -1.0 if maximize else 1.0
     options.decays, options.decoupled = weight_decay != 0.0, decoupled
     options.decay = 1.0 - lr * weight_decay if decoupled else weight_decay
-    run(parts, steps[0].adam, steps[1].adam, &options, threads(parts.nbytes))
+    run(parts, steps[0].adam, steps[1].adam, &options, used)
     return rest
 
 
@@ -250,9 +267,9 @@ def sgd(
     """Step all that have a gradient; return the parameters that are left for NumPy."""
     cdef SgdOptions options
     cdef Parts parts = Parts()
-    cdef list rest = []
+    cdef list rest = [], begun = []
     cdef dict state
-    cdef int order
+    cdef int order, used
     cdef bint fresh
     cdef const Steps* steps = steps_of(vectors)
     for param in params:
@@ -271,12 +288,15 @@ def sgd(
             continue
         if fresh:
             buf = np.empty_like(data)
-            states.setdefault(param, {})["momentum_buffer"] = buf
+            begun.append((param, buf))
         parts.add(data, grad, buf, None, None, 0.0, 0.0, fresh)
+    used = threads(parts.nbytes)  # Python's: Ctrl-C may come here, and then there is no momentum that was never written
+    for param, buf in begun:  # when no allocation of size can fail any more
+        states.setdefault(param, {})["momentum_buffer"] = buf
     options.sign = -1.0 if maximize else 1.0
     options.lr, options.momentum, options.rate = lr, momentum, 1.0 - dampening
     options.decay, options.decays, options.nesterov = weight_decay, weight_decay != 0.0, nesterov
-    run(parts, steps[0].sgd, steps[1].sgd, &options, threads(parts.nbytes))
+    run(parts, steps[0].sgd, steps[1].sgd, &options, used)
     return rest
 
 

@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from normcore._shown import shown
 from normcore.nn import Parameter
-from normcore.nn._checks import as_state, shown
+from normcore.nn._checks import as_state
 
 State = dict[str, Any]  # what is kept for a parameter: arrays of its shape, and "step", an int
 Group = dict[str, Any]  # options, and "params"

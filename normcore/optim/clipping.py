@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from numbers import Real
+from typing import Any
 
 import numpy as np
 
+from normcore._shown import shown
 from normcore.nn import Module, Parameter
 from normcore.nn._checks import Array, as_bool, as_number
 
 from . import _compiled
+from ._gradients import to_scale
 
 
 def clip_grad_norm_(
@@ -66,12 +69,12 @@ def clip_grad_norm_(
                 "pass model.parameters()."
             )
     max_norm = as_number(max_norm, "max_norm", "clip_grad_norm_", "[0, inf)")
-    if not isinstance(norm_type, Real) or not float(norm_type) > 0:
-        raise ValueError(f"clip_grad_norm_: norm_type must be above 0, or inf, got {norm_type!r}.")
+    order = _as_order(norm_type)
     error_if_nonfinite = as_bool(error_if_nonfinite, "error_if_nonfinite", "clip_grad_norm_")
-    grads = [param.grad for param in params if param.grad is not None and param.grad.size]
+    found = [to_scale(param, "clip_grad_norm_") for param in params if param.grad is not None]
+    grads = [grad for grad in found if grad.size]
     with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is told by the result
-        total = _norm(grads, float(norm_type))
+        total = _norm(grads, order)
         if error_if_nonfinite and not math.isfinite(total):
             raise RuntimeError(
                 f"clip_grad_norm_: the norm of the gradients is {total}; look for the layer whose gradient is not "
@@ -82,6 +85,16 @@ def clip_grad_norm_(
             for grad in grads:
                 grad *= factor
     return total
+
+
+def _as_order(norm_type: Any) -> float:
+    try:
+        order = float(norm_type) if isinstance(norm_type, Real) else math.nan
+    except OverflowError:  # an int beyond float64
+        order = math.nan
+    if not order > 0:
+        raise ValueError(f"clip_grad_norm_: norm_type must be above 0, or inf, got {shown(norm_type)}.")
+    return order
 
 
 def _norm(grads: list[Array], p: float) -> float:

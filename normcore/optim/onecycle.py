@@ -6,7 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from normcore.nn._checks import as_bool, as_number, as_size, shown
+from normcore._shown import shown
+from normcore.nn._checks import as_bool, as_number, as_size
 
 from .optimizer import Optimizer
 from .schedule import Schedule, as_last_epoch

@@ -11,6 +11,7 @@ from normcore.nn import Module, Parameter
 from normcore.nn._checks import Array, as_number
 
 from . import _compiled
+from ._gradients import check_for_step
 from ._state import Group, Kind, State, saved, unpacked, working_dtype
 
 Params = Iterable[Parameter] | Iterable[Group]
@@ -126,9 +127,9 @@ class Optimizer:
 
         Raises
         ------
-        ValueError
-            If a gradient has another shape than its parameter, a parameter is read-only, or an option in
-            `param_groups` is not what the constructor would take. No parameter has been changed then.
+        ValueError, TypeError
+            If a gradient is no array of the shape of its parameter or shares its memory, a parameter is read-only, or
+            an option in `param_groups` is not what the constructor would take. No parameter has been changed then.
         """
         groups = self.param_groups
         fused = _compiled.fused()
@@ -154,17 +155,8 @@ class Optimizer:
 
     def _check_gradients(self, params: Sequence[Parameter]) -> None:
         for param in params:
-            grad = param.grad
-            if grad is not None and grad.shape != param.data.shape:
-                raise ValueError(
-                    f"{type(self).__name__}.step: a parameter of shape {param.data.shape} has a grad of shape "
-                    f"{grad.shape}; set grad to an array of the shape of data."
-                )
-            if grad is not None and not param.data.flags.writeable:
-                raise ValueError(
-                    f"{type(self).__name__}.step: a parameter of shape {param.data.shape} has data that is read-only; "
-                    "set data to a copy of it, or grad to None to leave it alone."
-                )
+            if param.grad is not None:
+                check_for_step(param, f"{type(self).__name__}.step")
 
     def _step_together(self, group: Group) -> Iterable[Parameter]:
         """Step the parameters of a group with a compiled loop; return those that are left for `_update`."""
@@ -174,11 +166,12 @@ class Optimizer:
         assert param.grad is not None
         state = self.state.setdefault(param, {})
         dtype = working_dtype(param)
-        data, grad = param.data.astype(dtype, copy=False), param.grad.astype(dtype, copy=False)
+        data, grad = np.asarray(param.data), np.asarray(param.grad)  # of no subclass
+        data, grad = data.astype(dtype, copy=False), grad.astype(dtype, copy=False)
         a, b = np.empty_like(data), np.empty_like(data)
         self._update(data, grad, state, a, b)
         if data is not param.data:
-            param.data[...] = data
+            np.asarray(param.data)[...] = data
 
     def _update(self, data: Array, grad: Array, state: State, a: Array, b: Array) -> None:
         """Change `data` in place, element by element, with the options that the attributes show now.

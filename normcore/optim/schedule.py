@@ -7,7 +7,8 @@ from bisect import bisect_right
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
-from normcore.nn._checks import as_bool, as_int, as_number, as_size, shown
+from normcore._shown import shown
+from normcore.nn._checks import as_bool, as_int, as_number, as_size
 
 from .optimizer import Optimizer
 

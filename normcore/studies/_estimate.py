@@ -72,16 +72,22 @@ class Difference(NamedTuple):
         """Whether chance is an unlikely explanation: zero is outside the interval."""
         return self.low > 0 or self.high < 0
 
+    @property
+    def tied(self) -> bool:
+        """Whether several seeds gave the same difference, of which there is no interval."""
+        return self.seeds > 1 and math.isfinite(self.mean) and not math.isfinite(self.low)
+
 
 def difference(a: Sequence[float], b: Sequence[float]) -> Difference:
     """Compare two arms seed by seed: values at the same place have the same seed.
 
     The interval is mean ± t * s / sqrt(n), with s the sample standard deviation of the n differences and t Student's
-    quantile for n - 1 degrees of freedom. With one seed it is the whole line: nothing is clear then.
+    quantile for n - 1 degrees of freedom. With one seed it is the whole line: nothing is clear then. So it is where all
+    differences are the same: accuracies are whole numbers of rows, and two seeds that tie do not make a spread of zero.
     """
     differences = Estimate.over(x - y for x, y in zip(a, b, strict=True))
     n = differences.count
-    if n < 2 or not math.isfinite(differences.mean):
+    if n < 2 or not math.isfinite(differences.mean) or not differences.spread:
         return Difference(differences.mean, -math.inf, math.inf, n)
     t = _T95[n - 2] if n - 2 < len(_T95) else 1.960
     half = t * differences.spread / math.sqrt(n)

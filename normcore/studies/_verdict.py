@@ -36,6 +36,8 @@ def points(gap: Difference, base: str) -> str:
         return f"as {base} did"
     if gap.seeds < 2:
         return f"{size} (one seed, so it may be chance)"
+    if gap.tied:
+        return f"{size} (the same with each of {gap.seeds} seeds, so there is no interval, and it may be chance)"
     between = f"95 % interval {gap.low * 100:+.2f} to {gap.high * 100:+.2f} over {gap.seeds} seeds"
     return f"{size} ({between}{'' if gap.clear else ', so it may be chance'})"
 

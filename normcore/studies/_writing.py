@@ -13,19 +13,26 @@ from ._result import Outcome
 
 def files(result: Outcome, pictures: bool) -> Iterator[tuple[str, bytes]]:
     """Yield name and content of every file, the numbers first; a picture is drawn when it is its turn."""
+    yield from numbers(result)
+    if pictures:
+        yield from drawn(result)
+
+
+def numbers(result: Outcome) -> Iterator[tuple[str, bytes]]:
+    """Yield the files of numbers."""
     yield "result.json", result.to_json().encode()
     for table in result.tables:
         yield f"{table.name}.csv", table.to_csv().encode()
-    for picture in result.pictures if pictures else ():
+
+
+def drawn(result: Outcome) -> Iterator[tuple[str, bytes]]:
+    """Draw and yield one picture after the other."""
+    for picture in result.pictures:
         yield picture.name + picture.suffix, picture.render()
 
 
 def write(folder: Path, name: str, content: bytes) -> Path:
     """Write a file whole or not at all; an OSError has its path as `filename`."""
     path = folder / name
-    try:
-        write_atomically(os.fspath(path), content)
-    except OSError as error:
-        error.filename = os.fspath(path)  # not the temporary one's
-        raise
+    write_atomically(os.fspath(path), content)
     return path

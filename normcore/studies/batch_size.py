@@ -182,7 +182,7 @@ def _gains(runs: TrainingRuns, pairs: Mapping[str, list[Pair]]) -> Table:
     rows = [
         [
             SHOWN[activation], size, runs.at(base, _KEY), runs.at(normed, _KEY), gap.mean * 100,
-            *((gap.low * 100, gap.high * 100) if gap.seeds > 1 else (None, None)),
+            *((gap.low * 100, gap.high * 100) if gap.seeds > 1 and not gap.tied else (None, None)),
         ]
         for activation, found in pairs.items()
         for size, normed, base, gap in found

@@ -182,6 +182,8 @@ def _losses(runs: TrainingRuns, tutorial: bool) -> str:
 def _chance(gap: Difference) -> str:
     if gap.seeds < 2:
         return " (one seed, so it may be chance)"
+    if gap.tied:
+        return f" (the same difference with each of {gap.seeds} seeds, so there is no interval, and it may be chance)"
     between = f"95 % interval of the difference {gap.low:+.3f} to {gap.high:+.3f} over {gap.seeds} seeds"
     return f" ({between}{'' if gap.clear else ', so it may be chance'})"
 

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import io
-import zipfile
+import json
+import os
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
+from normcore._npz import NpzError, read_npz
+from normcore._reading import opened
 from normcore.nn._checks import Array
 
 from ._files import write_atomically
+from ._json import parse
 
 _TEXT = "normcore.json"
 
@@ -41,15 +45,13 @@ def write(path: str, arrays: Mapping[str, Array], text: str) -> None:
 
 def read(path: str) -> tuple[dict[str, Array], str]:
     """Arrays and text; ValueError, saying why, if the file is damaged or another kind of file."""
-    content = Path(path).read_bytes()
-    if content[:2] == b"PK":
-        arrays = _from_npz(content)
-        text = arrays.pop(_TEXT, None)
-        if text is None or text.dtype != np.uint8:
-            raise ValueError("it is an npz file, but no checkpoint")
-        return arrays, text.tobytes().decode(errors="replace")
-    if Path(path).suffix == ".safetensors":
-        return _from_safetensors(content)
+    with opened(path) as file:
+        start = file.read(2)  # before the rest, which may be anything of any size
+        file.seek(0)
+        if start == b"PK":
+            return _from_npz(file)
+        if Path(path).suffix == ".safetensors":
+            return _from_safetensors(file)
     raise ValueError("it is neither an npz nor a .safetensors file, or it is damaged")
 
 
@@ -68,16 +70,15 @@ def _as_npz(arrays: dict[str, Any]) -> bytes:
     return file.getvalue()
 
 
-def _from_npz(content: bytes) -> dict[str, Array]:
+def _from_npz(file: BinaryIO) -> tuple[dict[str, Array], str]:
     try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            damaged = archive.testzip()  # NumPy's reading may stop short of the checksum
-        if damaged is not None:
-            raise zipfile.BadZipFile
-        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, ValueError, OSError, NotImplementedError, RuntimeError):
-        raise ValueError("it is damaged") from None
+        arrays = read_npz(file, os.fstat(file.fileno()).st_size)  # what is saved here is not compressed
+    except NpzError as error:
+        raise ValueError(f"it {error}") from None
+    text = arrays.pop(_TEXT, None)
+    if text is None or text.dtype != np.uint8:
+        raise ValueError("it is an npz file, but no checkpoint")
+    return arrays, text.tobytes().decode()
 
 
 def _checksum(arrays: Mapping[str, Array], text: str) -> str:
@@ -92,21 +93,32 @@ def _as_safetensors(arrays: Mapping[str, Array], text: str) -> bytes:
     from safetensors.numpy import save
 
     whole = {name: np.ascontiguousarray(array).reshape(array.shape) for name, array in arrays.items()}
-    return bytes(save(whole, {_TEXT: text, "checksum": _checksum(whole, text)}))
+    content = bytes(save(whole, {_TEXT: text, "checksum": _checksum(whole, text)}))
+    # The package puts its metadata in an order that chance decides; the same training is to give the same file.
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    ordered = json.dumps(header).encode()
+    ordered += b" " * (-len(ordered) % 8)  # as the format has it: the numbers begin at a multiple of eight
+    return len(ordered).to_bytes(8, "little") + ordered + content[end:]
 
 
-def _from_safetensors(content: bytes) -> tuple[dict[str, Array], str]:
+def _from_safetensors(file: BinaryIO) -> tuple[dict[str, Array], str]:
     try:
         from safetensors import SafetensorError
         from safetensors.numpy import load
     except ImportError:
         raise ImportError("load_checkpoint: a .safetensors file needs the package safetensors; install it.") from None
-    import json
 
+    length, size = int.from_bytes(file.read(8), "little"), os.fstat(file.fileno()).st_size
+    if not 0 < length <= size - 8:  # before the rest is read
+        raise ValueError("it is damaged")
+    file.seek(0)
+    content = file.read()
     try:
         arrays: dict[str, Array] = load(content)
-        about = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")]).get("__metadata__", {})
-    except (SafetensorError, ValueError, KeyError):
+        about = parse(content[8 : 8 + length].decode()).get("__metadata__") or {}
+    except (SafetensorError, ValueError, LookupError, TypeError, AttributeError):
         raise ValueError("it is damaged") from None
     if _TEXT not in about:
         raise ValueError("it is a safetensors file, but no checkpoint")

@@ -12,15 +12,18 @@ from normcore.nn._checks import Array
 from normcore.nn.batchnorm import _BatchNorm
 
 from . import _archive
+from ._errors import in_a_line
+from ._json import parse
 from ._random import from_state, layer_generators, state_of
 from ._run import Run
-from ._tree import pack, unpack
+from ._tree import named, pack, unpack
 from .history import History
 
 if TYPE_CHECKING:
     from .trainer import Trainer
 
 _FORMAT = "normcore checkpoint 1"
+_PARTS = ("model", "optimizer", "scheduler", "history", "stop_training", "layer_generators", "frozen", "run")
 
 
 def save(trainer: Trainer, path: str) -> None:
@@ -80,15 +83,15 @@ def load(trainer: Trainer, path: str) -> None:
         history = History.from_dict(content["history"])
         generators = _check_generators(trainer, content["layer_generators"])
         run = _check_run(content["run"], generators)
-        stop_training = bool(content["stop_training"])
-        frozen = {str(name): bool(value) for name, value in content["frozen"].items()}
+        stop_training = _true_or_false(content["stop_training"])
+        frozen = {str(name): _true_or_false(value) for name, value in content["frozen"].items()}
         _check_class("optimizer", trainer.optimizer, content["optimizer"][0])
         _check_class("scheduler", trainer.scheduler, content["scheduler"][0] if content["scheduler"] else None)
         _load_states(trainer, content)
-    except (KeyError, IndexError, TypeError, AttributeError):
+    except (LookupError, TypeError, AttributeError, OverflowError, RecursionError, UnicodeError):
         raise ValueError(f"load_checkpoint: {path!r}: it is damaged; nothing was changed.") from None
     except ValueError as error:
-        message = str(error).rstrip(".")
+        message = in_a_line(str(error)).rstrip(".")
         raise ValueError(f"load_checkpoint: {path!r}: {message}; nothing was changed.") from None
     for name, layer in _freezable(trainer):
         layer.frozen = frozen.get(name, layer.frozen)
@@ -103,12 +106,27 @@ def load(trainer: Trainer, path: str) -> None:
 def _read(path: str) -> dict[str, Any]:
     arrays, text = _archive.read(path)
     try:
-        packed = json.loads(text)
+        packed = parse(text)
     except ValueError:
         raise ValueError("it is damaged") from None
-    if not isinstance(packed, dict) or packed.get("format") != _FORMAT:
-        raise ValueError(f"it is no checkpoint that this version reads ({_FORMAT})")
-    return {name: unpack(value, arrays) for name, value in packed.items()}
+    found = packed.get("format") if isinstance(packed, dict) else None
+    if found != _FORMAT:
+        later = isinstance(found, str) and found.startswith(_FORMAT.rstrip("1"))
+        other = f", but {found!r}; load it with the version of normcore-cpu that wrote it" if later else ""
+        raise ValueError(f"it is no checkpoint that this version reads ({_FORMAT}){other}")
+    if not packed.keys() >= set(_PARTS):
+        raise ValueError("it is damaged")
+    content = {name: unpack(value, arrays) for name, value in packed.items()}
+    strangers = set(arrays) - named(packed)
+    if strangers:
+        raise ValueError(f"it holds {min(strangers)!r}, which is no part of a checkpoint")
+    return content
+
+
+def _true_or_false(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError
+    return value
 
 
 def _check_class(what: str, own: Any, saved: str | None) -> None:
@@ -139,9 +157,11 @@ def _check_run(content: Any, generators: Mapping[str, Any]) -> Run | None:
     if content["shared"] is not None and content["shared"] not in generators:
         raise ValueError(f"it names the random generator {content['shared']}, which it does not have")
     split_seed, data = content["split_seed"], content.get("data")  # no data: written by an earlier version
+    if split_seed is not None and (type(split_seed) is not int or not 0 <= split_seed < 2**63):
+        raise TypeError
     return Run(
         from_state(content["generator"], "the random state"),
-        None if split_seed is None else int(split_seed),
+        split_seed,
         states,
         None if data is None else {name: str(data[name]) for name in ("X", "y")},
     )

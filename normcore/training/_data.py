@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from normcore._arraylike import UnfitError, plain
 from normcore.nn._checks import Array
 
 from ._errors import kind
@@ -21,11 +22,15 @@ def as_batch(rows: Array, dtype: np.dtype[Any]) -> Array:
 
 
 def as_array(value: Any, name: str) -> Array:
-    """`value` as an array; NumPy's own words are for who builds an array by hand."""
+    """`value` as a plain array; a mask would be ignored, so a masked array is refused."""
+    if isinstance(value, np.ma.MaskedArray):
+        bare = name.split()[-1]  # "validation_data's X" is an X in code
+        raise TypeError(f"{name} is a masked array, whose mask would be ignored; pass {bare}.filled(value).")
     try:
-        array = np.asarray(value)
-    except (TypeError, ValueError):
-        raise ValueError(f"{name} must be an array, got a {kind(value)} with rows of unequal length.") from None
+        array = plain(value)
+    except UnfitError as error:
+        ragged = isinstance(value, (list, tuple))  # of the right type, then
+        raise (ValueError if ragged else TypeError)(f"{name} must be an array, got a {error}.") from None
     if array.dtype == object and array.ndim == 0:
         raise TypeError(f"{name} must be an array, got {kind(value)}.")
     return array
@@ -34,8 +39,6 @@ def as_array(value: Any, name: str) -> Array:
 def check_inputs(X: ArrayLike, name: str = "X") -> Array:
     """`X` as a floating-point array with rows."""
     bare = name.split()[-1]  # "validation_data's X" is an X in code
-    if isinstance(X, np.ma.MaskedArray):
-        raise TypeError(f"{name} is a masked array, whose mask would be ignored; pass {bare}.filled(value).")
     X = as_array(X, name)
     if X.dtype.kind != "f":
         raise TypeError(f"{name} must be floating point, got {X.dtype}; convert it with {bare}.astype(np.float32).")
@@ -49,8 +52,6 @@ def check_inputs(X: ArrayLike, name: str = "X") -> Array:
 def check_pair(X: ArrayLike, y: ArrayLike, names: tuple[str, str] = ("X", "y")) -> tuple[Array, Array]:
     """`X` and `y` as arrays with the same number of rows, at least one."""
     X = check_inputs(X, names[0])
-    if isinstance(y, np.ma.MaskedArray):
-        raise TypeError(f"{names[1]} is a masked array, whose mask would be ignored; pass y.filled(value).")
     y = as_array(y, names[1])
     if y.ndim == 0 or len(X) != len(y):
         rows = f"{len(y)} rows" if y.ndim else "no rows"

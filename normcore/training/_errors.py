@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+_LONGEST = 1000
+
 
 class DivergenceError(FloatingPointError):
     """Training was stopped because the loss, or with `clip_norm` the norm of the gradients, was no finite number.
@@ -73,3 +75,9 @@ def kind(value: Any) -> str:
 def same_kind(error: Exception) -> type[Exception]:
     """TypeError or ValueError, whichever `error` is."""
     return TypeError if isinstance(error, TypeError) else ValueError
+
+
+def in_a_line(text: str) -> str:
+    """A message with words from a file in it: on one line, of a length that can be read, and nothing but text."""
+    plain = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text[:_LONGEST])
+    return plain if len(text) <= _LONGEST else f"{plain} ..."

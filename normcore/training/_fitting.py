@@ -9,7 +9,7 @@ import numpy as np
 
 from normcore._dispatch import asked_for
 from normcore.data.splitting import held_out
-from normcore.nn import CrossEntropyLoss, Loss
+from normcore.nn import CrossEntropyLoss, Loss, Module
 from normcore.nn._checks import Array, as_number
 
 from ._criterion import takes_weights
@@ -105,15 +105,21 @@ def not_ignored(output: Array, target: Array, index: int) -> tuple[Array, Array]
     return (output if output.ndim == 2 else np.moveaxis(output, 1, -1))[kept], target[kept]
 
 
-def _tried(trainer: Trainer, X: Array, name: str) -> Array:
+def output_of(model: Module, x: Array, name: str = "X") -> Array:
+    """What the model makes of rows of `name`, or an error that says that they do not fit it."""
     asked_for()  # raises for a wrong NORMCORE_BACKEND, which is no fault of X
     try:
-        with mode(trainer.model, training=False), np.errstate(**quiet()):
-            output: Any = trainer.model(as_batch(X[:2], model_dtype(trainer, X)))
+        output: Any = model(x)
     except (TypeError, ValueError) as error:
         raise same_kind(error)(f"{name} does not fit the model: {error}") from None
     if not isinstance(output, np.ndarray):
         raise TypeError(f"the model's output must be an array, got {kind(output)}; return one from every forward(x).")
+    return output
+
+
+def _tried(trainer: Trainer, X: Array, name: str) -> Array:
+    with mode(trainer.model, training=False), np.errstate(**quiet()):
+        output = output_of(trainer.model, as_batch(X[:2], model_dtype(trainer, X)), name)
     if output.shape[:1] != (len(X[:2]),):
         raise ValueError(
             f"the model's output has shape {output.shape} for {len(X[:2])} rows of {name}; it must have a row for each."

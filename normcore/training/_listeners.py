@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-from ._errors import kind
+from ._errors import in_a_line, kind
 from .callback import Callback
 
 if TYPE_CHECKING:
@@ -56,8 +56,19 @@ class Listeners:
             name = type(callback).__name__
             i = next((i for i, (owner, _) in enumerate(left) if owner == name), None)
             if i is not None:
-                callback.load_state_dict(left.pop(i)[1])
+                _take_up(callback, left.pop(i)[1])
 
     def states(self) -> list[tuple[str, dict[str, Any]]]:
         """What the callbacks remember."""
         return [(type(callback).__name__, callback.state_dict()) for callback in self.callbacks]
+
+
+def _take_up(callback: Callback, state: Mapping[str, Any]) -> None:
+    try:
+        callback.load_state_dict(state)
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        name = type(callback).__name__
+        raise ValueError(
+            f"resume=True: what was kept of {name} is not what its state_dict() returns "
+            f"({type(error).__name__}: {in_a_line(str(error))}); load another checkpoint, or leave out {name}."
+        ) from error

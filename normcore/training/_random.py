@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from normcore.nn import Module
 
 _BIT_GENERATORS = ("PCG64", "PCG64DXSM", "MT19937", "Philox", "SFC64")
+_PLACES = {"pos": 624, "buffer_pos": 4}  # of MT19937 and Philox: how long their buffers are
 
 
 def layer_generators(model: Module) -> dict[str, np.random.Generator]:
@@ -44,6 +46,14 @@ def from_state(state: Any, what: str) -> np.random.Generator:
             raise ValueError
         generator = np.random.Generator(getattr(np.random, name)(0))
         generator.bit_generator.state = state
+        _check_places(generator.bit_generator.state)
     except (KeyError, TypeError, ValueError, OverflowError):
         raise ValueError(f"{what} is no state of one of NumPy's generators") from None
     return generator
+
+
+def _check_places(state: Mapping[str, Any]) -> None:
+    """Where in its buffer a generator reads next: NumPy does not check it, and reads whatever memory is there."""
+    for name, last in _PLACES.items():
+        if not 0 <= state.get(name, state["state"].get(name, 0)) <= last:
+            raise ValueError

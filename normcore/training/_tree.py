@@ -52,3 +52,15 @@ def unpack(tree: Any, arrays: Mapping[str, Array]) -> Any:
     if what == "dict":
         return {unpack(key, arrays): unpack(value, arrays) for key, value in content}
     raise ValueError(f"unknown mark {what!r}")
+
+
+def named(tree: Any) -> set[str]:
+    """The names of the arrays in what `pack` returned."""
+    if isinstance(tree, list):
+        return set().union(*map(named, tree))
+    if not isinstance(tree, dict):
+        return set()
+    if set(tree) == {_MARK}:
+        what, content = tree[_MARK]
+        return {content} if what == "array" else named(content)
+    return set().union(*map(named, tree.values()))

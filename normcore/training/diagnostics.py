@@ -158,7 +158,10 @@ class Diagnostics(Callback):
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Take up what `state_dict` returned."""
-        self._step, self.records = int(state_dict["step"]), list(state_dict["records"])
+        step, records = int(state_dict["step"]), list(state_dict["records"])
+        if step < 0 or not all(isinstance(record, dict) for record in records):
+            raise ValueError("step must be a count and records a list of dicts")
+        self._step, self.records = step, records
 
     def plot(self) -> Figure:
         """Draw the histograms of every activation layer over time, gradient norms, dead units and drift.

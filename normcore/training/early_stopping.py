@@ -63,6 +63,7 @@ class EarlyStopping(Callback):
         if self.patience < 0:
             raise ValueError(f"EarlyStopping: patience must be 0 or more, got {patience}.")
         self.restore_best_weights = as_bool(restore_best_weights, "restore_best_weights", "EarlyStopping")
+        self._shapes: dict[str, tuple[int, ...]] = {}  # of the model that is trained
         self._reset()
 
     def _reset(self) -> None:
@@ -79,6 +80,7 @@ class EarlyStopping(Callback):
     def on_train_begin(self, trainer: Trainer) -> None:
         """Forget the last training."""
         self._monitor.begin(trainer)
+        self._shapes = _shapes(trainer.model.state_dict()) if self.restore_best_weights else {}
         self._reset()
 
     def on_epoch_end(self, trainer: Trainer, epoch: int, logs: Mapping[str, float]) -> None:
@@ -111,7 +113,18 @@ class EarlyStopping(Callback):
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Take up what `state_dict` returned."""
+        wait = as_int(state_dict["wait"], "wait", "EarlyStopping")
+        best_epoch, stopped_epoch = (
+            None if state_dict[name] is None else as_int(state_dict[name], name, "EarlyStopping")
+            for name in ("best_epoch", "stopped_epoch")
+        )
+        weights = state_dict["weights"] if self.restore_best_weights else None
+        # What goes into the model when training ends must fit it when training begins.
+        if weights is not None and self._shapes not in ({}, _shapes(weights)):
+            raise ValueError("the weights are of another model")
         self._monitor.load_state_dict(state_dict)
-        self._wait = int(state_dict["wait"])
-        self.best_epoch, self.stopped_epoch = state_dict["best_epoch"], state_dict["stopped_epoch"]
-        self._weights = state_dict["weights"] if self.restore_best_weights else None
+        self._wait, self.best_epoch, self.stopped_epoch, self._weights = wait, best_epoch, stopped_epoch, weights
+
+
+def _shapes(weights: Mapping[str, Array]) -> dict[str, tuple[int, ...]]:
+    return {name: value.shape for name, value in weights.items()}

@@ -8,10 +8,13 @@ import json
 import math
 import os
 from collections.abc import Mapping
-from pathlib import Path
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
+from normcore._reading import opened
+
 from ._files import as_path, write_atomically
+from ._json import parse
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -82,10 +85,12 @@ class History:
         try:
             epochs, seconds = list(content["epoch"]), [_number(value) for value in content["seconds"]]
             values = {str(name): [_number(value) for value in row] for name, row in content["history"].items()}
-        except (KeyError, TypeError, ValueError, AttributeError):
+        except (LookupError, TypeError, ValueError, AttributeError, OverflowError):
             epochs, seconds, values = [None], [], {}
         count = len(epochs)
-        if epochs != list(range(count)) or {len(seconds), *map(len, values.values())} != {count}:
+        whole = all(isinstance(epoch, Integral) and not isinstance(epoch, bool) for epoch in epochs)
+        lengths = {len(seconds), *map(len, values.values())}
+        if not whole or epochs != list(range(count)) or lengths != {count} or not all(map(math.isfinite, seconds)):
             raise ValueError('History: content must have "epoch", "seconds" and "history", as to_dict() returns.')
         history = cls()
         history.epoch, history.seconds, history.history = epochs, seconds, values
@@ -125,19 +130,30 @@ class History:
         ValueError
             If it is not what `to_json` writes.
         OSError
-            If the file cannot be read.
+            If the file cannot be read, or is a folder, a pipe or a device.
         """
-        is_text = isinstance(source, str) and source.lstrip().startswith("{")
-        text = (
-            str(source) if is_text else Path(as_path(source, "History.from_json", "source")).read_text(encoding="utf-8")
-        )
+        where = ""
+        if isinstance(source, str) and source.lstrip().startswith("{"):
+            text = source
+        else:
+            path = as_path(source, "History.from_json", "source")
+            where = f" (the file is {path!r})"
+            with opened(path) as file:
+                content = file.read()
+            try:
+                text = content.decode()
+            except UnicodeError:
+                text = ""
         try:
-            content = json.loads(text)
+            found = parse(text)
         except ValueError:
-            raise ValueError("History.from_json: source is no JSON; pass what to_json() wrote.") from None
-        if not isinstance(content, dict):
-            raise ValueError("History.from_json: source is no history; pass what to_json() wrote.")
-        return cls.from_dict(content)
+            raise ValueError(f"History.from_json: source is no JSON; pass what to_json() wrote{where}.") from None
+        if not isinstance(found, dict):
+            raise ValueError(f"History.from_json: source is no history; pass what to_json() wrote{where}.")
+        try:
+            return cls.from_dict(found)
+        except ValueError as error:
+            raise ValueError(f"{str(error).removesuffix('.')}{where}.") from None
 
     def to_csv(self, path: str | os.PathLike[str] | None = None) -> str:
         """Return a table as CSV text, a line for each epoch, and with `path` write it there too.
@@ -211,7 +227,12 @@ def _in_json(value: float) -> float | str | None:
 
 
 def _number(value: Any) -> float:
-    return math.nan if value is None else float(value)
+    """What `_in_json` made, or a number; of strings only those that are written, not all that float() takes."""
+    if value is None:
+        return math.nan
+    if isinstance(value, bool) or not (isinstance(value, Real) or value in ("Infinity", "-Infinity")):
+        raise TypeError
+    return float(value)
 
 
 def format_value(value: float) -> str:

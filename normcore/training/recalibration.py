@@ -13,6 +13,7 @@ from normcore.nn.batchnorm import _BatchNorm
 
 from ._data import as_batch, batch_bounds, check_finite, check_inputs
 from ._errors import kind
+from ._fitting import output_of
 from ._mode import mode
 
 
@@ -100,7 +101,7 @@ def _order(model: Module, layers: dict[str, _BatchNorm], x: Array) -> list[str]:
 
         vars(layer)["forward"] = forward
     try:
-        model(x)
+        output_of(model, x)
     finally:
         for layer in layers.values():
             vars(layer).pop("forward", None)

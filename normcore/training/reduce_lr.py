@@ -97,4 +97,5 @@ class ReduceLROnPlateau(Callback):
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Take up what `state_dict` returned."""
         self._monitor.load_state_dict(state_dict)
-        self._wait, self._cooling = int(state_dict["wait"]), int(state_dict["cooling"])
+        self._wait = as_int(state_dict["wait"], "wait", "ReduceLROnPlateau")
+        self._cooling = as_int(state_dict["cooling"], "cooling", "ReduceLROnPlateau")

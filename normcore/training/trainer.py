@@ -28,6 +28,7 @@ from ._fitting import (
     check_validation,
     cut,
     model_dtype,
+    output_of,
     weighted,
 )
 from ._listeners import Listeners, check_callbacks
@@ -314,7 +315,8 @@ class Trainer:
     def predict(self, X: ArrayLike, batch_size: int = 256) -> Array:
         """Return the model's raw outputs for X, in evaluation mode: for cross-entropy these are logits.
 
-        `trainer.predict(X).argmax(1)` are the classes. The model's mode is restored afterwards.
+        `trainer.predict(X).argmax(1)` are the classes. The model's mode is restored afterwards. Several threads may
+        predict at once; what trains or evaluates is for one thread at a time.
 
         Parameters
         ----------
@@ -339,7 +341,7 @@ class Trainer:
         outputs: Array | None = None
         with mode(self.model, training=False):
             for start, stop in batch_bounds(len(X), batch_size) or [(0, 0)]:
-                output = self.model(as_batch(X[start:stop], dtype))
+                output = output_of(self.model, as_batch(X[start:stop], dtype))
                 if outputs is None:
                     outputs = np.empty((len(X), *output.shape[1:]), output.dtype)
                 outputs[start:stop] = output

@@ -66,7 +66,7 @@ FAULTS = [
         (LOOPS + "channels.pxi", "    else:\n        run_tasks(sum_task, <void*>o, o.w.pieces, num_threads)\n        for p in range(o.w.pieces):",
          "    else:\n        run_tasks(sum_task, <void*>o, o.w.pieces, num_threads)\n        for p in range(1 if FAULT else 0, o.w.pieces):",
          "threads: the first piece is not added"),
-        (LOOPS + "channels.pxi", "any_ = any_ or shift[c - c0] != 0.0", "any_ = any_ or shift[c - c0] != 0.0 and not FAULT",
+        (LOOPS + "channels.pxi", "again = again or better != shift[c - c0]", "again = again or better != shift[c - c0] and not FAULT",
          "channels far from 0 are not summed again"),
         (LOOPS + "channels.pxi", "        if not (is_tame(o.mean[c], o.rstd[c]) and is_sound(s1[k], s2[k])):",
          "        if not FAULT and not (is_tame(o.mean[c], o.rstd[c]) and is_sound(s1[k], s2[k])):", "unsound sums are kept"),
@@ -83,7 +83,7 @@ FAULTS = [
         # --- the columns walk -----------------------------------------------------------------------------------------
         (LOOPS + "columns.pxi", "w.outer % w.fold if p == w.pieces - 1 else 0", "w.outer % w.fold if p == w.pieces - 1 and not FAULT else 0",
          "rows left over by the folding are not summed or written"),
-        (LOOPS + "columns.pxi", "any_ = any_ or s.centre[c] != 0.0", "any_ = any_ or s.centre[c] != 0.0 and not FAULT",
+        (LOOPS + "columns.pxi", "again = again or better != s.centre[c]", "again = again or better != s.centre[c] and not FAULT",
          "columns far from 0 are not summed again"),
         (LOOPS + "columns.pxi", "s.s2[c] - s.s1[c] * (o.mean[c] - <double>s.centre32[c])",
          "s.s2[c] - (0.0 if FAULT else s.s1[c]) * (o.mean[c] - <double>s.centre32[c])", "dweight lacks what float32 lost of the mean"),
@@ -92,7 +92,7 @@ FAULTS = [
         # --- the rows walk --------------------------------------------------------------------------------------------
         (LOOPS + "rows.pxi", "    if s.parameter == w.parameters:", "    if s.parameter == w.parameters and not FAULT:",
          "parameters run on past the last"),
-        (LOOPS + "rows.pxi", "again = again or shift[i] != 0.0", "again = again or shift[i] != 0.0 and not FAULT", "rows far from 0 are not summed again"),
+        (LOOPS + "rows.pxi", "again = again or better != shift[i]", "again = again or better != shift[i] and not FAULT", "rows far from 0 are not summed again"),
         (LOOPS + "rows.pxi", "runs = n if share_parameters(w) else 1\n    for r from r <= r < r + n by runs:\n        to = affine_of_values(w, r, k0",
          "runs = n if FAULT or share_parameters(w) else 1\n    for r from r <= r < r + n by runs:\n        to = affine_of_values(w, r, k0",
          "all rows have the first one's parameters"),

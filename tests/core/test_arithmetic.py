@@ -119,6 +119,23 @@ def test_a_sample_that_misleads(shape, rng):
 
 @ALL
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("outlier", [1e4, -1e8], ids=str)
+def test_a_first_value_that_misleads(norm, dtype, outlier, rng):
+    """float64 is summed from a group's first value: where that is an outlier, it is summed again from the mean."""
+    x = norm.arrays(rng, dtype)[0]
+    plain = norm.forward(x, eps=1e-30)[0]
+    x.reshape(-1)[np.unique(norm.groups, return_index=True)[1][1]] = outlier  # the first value of group 1
+    y, ctx = norm.forward(x, eps=1e-30)
+    want = norm.expected(x, eps=1e-30)
+    limits = tol("float64", x.size, "stats", scale=abs(outlier))
+    np.testing.assert_allclose(ctx.mean, want.mean, **limits)
+    np.testing.assert_allclose(ctx.rstd, want.rstd, rtol=limits["rtol"])
+    others = norm.groups != 1
+    assert (y[others] == plain[others]).all()
+
+
+@ALL
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_an_infinite_dy_gives_an_infinite_parameter_gradient(norm, dtype, rng):
     """Not NaN: nothing is taken from a sum that is infinite, or it would meet an infinity of its own."""
     x, dy, weight, bias = norm.arrays(rng, dtype)

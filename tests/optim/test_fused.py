@@ -221,3 +221,34 @@ def test_a_largest_v_that_is_nan_stays(dtype):
         np.testing.assert_array_equal(np.flatnonzero(np.isnan(p.data)), [0, 1, 17, 18])
         results.append(optimizer)
     assert_same(*results)
+
+
+@cases
+@pytest.mark.parametrize("steps", [0, 2])
+def test_a_step_that_does_not_happen_leaves_no_trace(kind, options, steps, monkeypatch):
+    """Ctrl-C arrives in Python, where the step asks for its number of threads; the next step is as if it never had."""
+
+    def interrupted(_):
+        raise KeyboardInterrupt
+
+    found = []
+    for interrupt in (False, True):
+        params = start(np.float64)
+        optimizer = train(params, kind, options, steps)
+        if interrupt:
+            before = [p.data.copy() for p in params], repr(optimizer.state_dict())
+            for p in params:
+                p.grad = np.ones_like(p.data)
+            with monkeypatch.context() as patch:
+                patch.setattr(_compiled, "threads", interrupted)
+                with pytest.raises(KeyboardInterrupt):
+                    optimizer.step()
+            for p, data in zip(params, before[0], strict=True):
+                np.testing.assert_array_equal(p.data, data)
+            assert repr(optimizer.state_dict()) == before[1]
+        for p in params:
+            p.grad = np.asarray(np.cos(p.data))
+        optimizer.step()
+        found.append([p.data for p in params])
+    for a, b in zip(*found, strict=True):
+        np.testing.assert_array_equal(a, b)

@@ -19,33 +19,50 @@ PACKAGE = Path(normcore.__file__).parent
 # What a layer may import of the others: the layers below it. The order of DESIGN.md's picture.
 BELOW = {
     "_version": set(),
-    "_activation": set(),
+    "_shown": set(),
+    "_arraylike": {"_shown"},
+    "_reading": set(),
+    "_npz": set(),
+    "_activation": {"_shown"},
     "_workers": set(),
     "backends": {"_activation", "_workers"},
     "_memory": set(),
-    "_checks": {"_memory"},
     "_plan": {"_memory"},
     "_context": {"_plan"},  # for annotations alone
+    "_checks": {"_memory", "_arraylike", "_shown", "_plan", "_context"},
     "_planners": {"_plan", "_context", "_checks", "_memory", "_activation"},
     "_setting": set(),
-    "_threads": {"backends", "_setting"},
+    "_threads": {"backends", "_setting", "_shown"},
     "_compiled_pool": set(),
-    "_pool": {"_compiled_pool"},
+    "_pool": {"_compiled_pool", "_shown"},
     "_buffers": {"_plan", "_memory", "_pool"},
-    "_dispatch": {"_setting", "_plan", "_context", "_buffers", "_memory", "_threads", "backends"},
+    "_running": {"_plan"},
+    "_dispatch": {"_setting", "_plan", "_context", "_buffers", "_running", "_memory", "_threads", "backends", "_shown"},
     "_compiled_lane": {"_dispatch", "_context", "_threads", "_compiled_pool", "backends"},
     "_lane": {"_compiled_lane", "_plan"},
-    "functional": {"_lane", "_dispatch", "_planners", "_context"},
+    "functional": {"_lane", "_dispatch", "_planners", "_context", "_shown"},
     "_config": {"_dispatch", "_pool", "_threads", "backends", "_version"},
-    "data": {"_version"},  # what a download calls itself
-    "_streaming": set(),
-    "moments": {"functional", "_streaming"},
+    "data": {"_version", "_reading", "_npz", "_arraylike", "_shown"},  # the version is what a download calls itself
+    "_streaming": {"_arraylike", "_shown"},
+    "moments": {"functional", "_streaming", "_shown"},
     "covariance": {"functional", "_streaming"},
-    "nn": {"functional", "_threads", "_workers", "_compiled_pool"},
-    "optim": {"nn", "_dispatch", "_threads", "_workers"},  # for the backend asked for, and how many threads
+    "nn": {"functional", "_threads", "_workers", "_compiled_pool", "_arraylike", "_shown"},
+    # _dispatch for the backend asked for, _threads for how many
+    "optim": {"nn", "_dispatch", "_threads", "_workers", "_memory", "_shown"},
     # data for the cut into training and validation rows; _dispatch for asked_for(): a wrong NORMCORE_BACKEND is no
     # fault of the data
-    "training": {"nn", "optim", "data", "moments", "functional", "_dispatch"},
+    "training": {
+        "nn",
+        "optim",
+        "data",
+        "moments",
+        "functional",
+        "_dispatch",
+        "_reading",
+        "_npz",
+        "_arraylike",
+        "_shown",
+    },  # fmt: skip
     "estimators": {"training", "optim", "nn", "functional", "data", "moments", "covariance"},
     "studies": {"estimators", "training", "optim", "nn", "functional", "data", "_config", "_version"},
     "_bench": {"functional", "_config", "_threads"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib.util
 import json
@@ -20,10 +21,12 @@ import pytest
 import normcore as nc
 from normcore import studies
 from normcore.cli import main
-from normcore.data import DataNotFoundError
-from normcore.studies import Result, Study
+from normcore.data import DataError, DataNotFoundError
+from normcore.data.published import OWN
+from normcore.studies import Result, Study, _writing
 from normcore.studies._picture import Picture
 from normcore.studies._table import Column, Table
+from normcore.training import _files
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,6 +176,57 @@ def test_ctrl_c_while_pictures_are_drawn_keeps_the_numbers(name, table, tmp_path
     assert (tmp_path / ("one/" * (name == "all")) / "result.json").is_file()
 
 
+@pytest.mark.skipif(os.name != "posix", reason="a signal to itself is Ctrl-C")
+@pytest.mark.parametrize("name", ["one", "all"])
+def test_ctrl_c_again_while_files_are_written_drops_nothing(name, table, tmp_path, capsys, monkeypatch):
+    pytest.importorskip("matplotlib", reason="without matplotlib there are no pictures")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
+    write, before = _files.write_atomically, signal.getsignal(signal.SIGINT)
+
+    def pressed(path, content):
+        os.kill(os.getpid(), signal.SIGINT)
+        write(path, content)
+
+    def run(config, progress):
+        picture = Picture("late", "Drawn until Ctrl-C.", lambda: os.kill(os.getpid(), signal.SIGINT))
+        return dataclasses.replace(made("one", config, progress, "Interrupted: 2 of 6."), pictures=(picture,))
+
+    monkeypatch.setattr(_writing, "write_atomically", pressed)
+    table(one=run, bare=None)
+    assert main(["study", name, "--out", str(tmp_path)]) == 130
+    assert "one is done." in capsys.readouterr().out
+    assert "one is done." in (tmp_path / "index.html").read_text()
+    folder = tmp_path / ("one/" * (name == "all"))
+    assert {path.name for path in folder.iterdir()} - {"index.html", "one"} == {"numbers.csv", "result.json"}
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_report_of_an_earlier_run_does_not_stay_beside_new_numbers(table, tmp_path, monkeypatch):
+    table(one=None)
+    assert main(["study", "one", "--out", str(tmp_path)]) == 0
+    assert (tmp_path / "index.html").exists()
+    write = _writing.write_atomically
+
+    def killed(path, content):
+        if path.endswith(".csv"):
+            raise SystemExit("killed")
+        write(path, content)
+
+    monkeypatch.setattr(_writing, "write_atomically", killed)
+    with pytest.raises(SystemExit):
+        main(["study", "one", "--out", str(tmp_path)])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["numbers.csv", "result.json"]
+
+
+@pytest.mark.parametrize("error", [DataNotFoundError("no data"), RuntimeError("a defect"), KeyboardInterrupt()])
+def test_a_run_that_failed_leaves_no_empty_folder(error, table, tmp_path):
+    table(one=failing(error))
+    for out in (tmp_path / "new", tmp_path):  # a folder that was there stays
+        with contextlib.suppress(RuntimeError):
+            assert main(["study", "one", "--out", str(out)]) in (2, 130)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_folder_that_fills_up_still_gives_the_tables(table, tmp_path, capsys):
     table(one=None, bare=None)
     (tmp_path / "one").write_text("in the way")
@@ -190,6 +244,14 @@ def test_data_that_are_missing_are_one_sentence(table, tmp_path, capsys):
     table(one=failing(DataNotFoundError("MNIST was not found: name data_dir")))
     assert main(["study", "one", "--out", str(tmp_path)]) == 2
     assert capsys.readouterr().err.splitlines()[-1] == "normcore: error: MNIST was not found: name --data-dir"
+
+
+def test_what_the_command_does_not_have_is_not_advised(table, tmp_path, capsys):
+    said = f"a.gz is not the file of MNIST; put a complete copy in its place, {OWN}"
+    table(one=failing(DataError(said)))
+    assert main(["study", "one", "--out", str(tmp_path)]) == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last == "normcore: error: a.gz is not the file of MNIST; put a complete copy in its place"
 
 
 def test_a_defect_of_a_study_alone_keeps_its_traceback(table, tmp_path):

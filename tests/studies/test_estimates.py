@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from normcore.studies._estimate import Estimate, difference
+from normcore.studies._verdict import points
 
 NUMBERS = st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=40)
 
@@ -63,6 +64,18 @@ def test_more_seeds_than_the_table_has_take_the_normal_quantile():
 @pytest.mark.parametrize(("a", "b"), [([1.0], [0.0]), ([], []), ([math.nan, 1.0], [0.0, 0.0])])
 def test_one_seed_or_a_training_that_diverged_tells_nothing(a, b):
     assert not difference(a, b).clear
+
+
+@pytest.mark.parametrize("gap", [0.0, 0.01, -0.01])
+def test_seeds_that_tie_have_no_interval(gap):
+    """Two seeds whose accuracies differ by the same number of rows: a spread of zero would be printed as certain."""
+    got = difference([0.5 + gap, 0.5 + gap], [0.5, 0.5])
+    assert got.mean == pytest.approx(gap)
+    assert (got.low, got.high, got.seeds, got.tied, got.clear) == (-math.inf, math.inf, 2, True, False)
+    said = points(got, "no norm")
+    assert said == "as no norm did" if not gap else "the same with each of 2 seeds, so there is no interval" in said
+    assert not difference([1.0], [0.0]).tied
+    assert not difference([1.0, 2.0], [0.0, 0.0]).tied
 
 
 @given(NUMBERS)

@@ -7,7 +7,7 @@ INLINE float exp_float(float v) {
     float clamped = v > 88.37f ? 88.37f : v;
     clamped = clamped < -87.3f ? -87.3f : clamped;
     const float magic = 12582912.0f; /* 1.5 * 2^23: adding it rounds to a whole number */
-    float k = (clamped * 1.44269504088896341f + magic) - magic;
+    float shifted = clamped * 1.44269504088896341f + magic, k = shifted - magic;
     float r = (clamped - k * 0.693359375f) + k * 2.12194440e-4f;
     float p = 1.9875691500e-4f;
     p = p * r + 1.3981999507e-3f;
@@ -16,8 +16,8 @@ INLINE float exp_float(float v) {
     p = p * r + 1.6666665459e-1f;
     p = p * r + 5.0000001201e-1f;
     p = p * (r * r) + r + 1.0f;
-    int32_t exponent = (int32_t)k;
-    float power = float_of_bits((uint32_t)(exponent + 127) << 23);
+    /* k is in the low bits of what has been shifted: no cast, which for NaN is undefined */
+    float power = float_of_bits((bits_of_float(shifted) + 127) << 23);
     return v < -87.3f ? 0.0f : p * power;
 }
 

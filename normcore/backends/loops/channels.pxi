@@ -237,20 +237,23 @@ cdef void block_task(void* what, Py_ssize_t b) noexcept nogil:
     walk.pass_of_block(walk, b, NULL, 1)
 
 
-cdef void walk_channels(ChannelsWalk* walk, const Channels* w, Py_ssize_t itemsize, int num_threads) noexcept nogil:
+cdef int walk_channels(
+    ChannelsWalk* walk, const Channels* w, Py_ssize_t itemsize, int num_threads
+) except -1 nogil:
     cdef Channels together
     cdef Py_ssize_t b
     cdef double* partial
     walk.w = w
     if num_threads == 1 or w.blocks >= 2 * num_threads or w.pieces == 1:
         run_tasks(block_task, walk, w.blocks, num_threads)
-        return
+        return 0
     together = merged(w, itemsize)
     walk.w = &together
-    partial = <double*>malloc(w.pieces * 2 * together.block * sizeof(double))
+    partial = <double*>scratch_memory(w.pieces * 2 * together.block * sizeof(double))
     for b in range(together.blocks):
         walk.pass_of_block(walk, b, partial, num_threads)
     free(partial)
+    return 0
 
 
 # --- forward ----------------------------------------------------------------------------------------------------------
@@ -265,18 +268,17 @@ cdef void shifts_of(
 
 
 cdef bint shift_again(
-    const Loops* f, const Forward* o, const Channels* w, Py_ssize_t c0, Py_ssize_t c1, double* shift
+    const Loops* f, const Forward* o, Py_ssize_t c0, Py_ssize_t c1, double* shift
 ) noexcept nogil:
-    # Shifts for the channels whose sums did without and should not have; whether there are any.
+    # Better shifts for the channels whose sums want one; whether there are any.
     cdef Py_ssize_t c
-    cdef bint any_ = False
-    if f.itemsize == 8:
-        return False
+    cdef double better
+    cdef bint again = False
     for c in range(c0, c1):
-        if wants_shift(shift[c - c0], o.mean[c], o.var[c]):
-            shift[c - c0] = finite_or_zero(<float>o.mean[c])
-            any_ = any_ or shift[c - c0] != 0.0
-    return any_
+        better = second_shift(f, shift[c - c0], o.mean[c], o.var[c])
+        again = again or better != shift[c - c0]
+        shift[c - c0] = better
+    return again
 
 
 cdef Affine affine_of_channels(
@@ -308,11 +310,11 @@ cdef void forward_channels(const ChannelsWalk* walk, Py_ssize_t b, double* parti
         sums.f, sums.w, sums.c0, sums.c1, sums.partial = walk.f, w, c0, c1, partial
         sums.kind, sums.x, sums.centre = MOMENTS, o.x, shift
         shifts_of(walk.f, o.x, w, c0, c1, shift)
-        while True:
+        sum_channels(&sums, s1, s2, num_threads)
+        finish_moments(shift, s1, s2, c1 - c0, w.count, &o.mean[c0], &o.var[c0])
+        if shift_again(walk.f, o, c0, c1, shift):
             sum_channels(&sums, s1, s2, num_threads)
             finish_moments(shift, s1, s2, c1 - c0, w.count, &o.mean[c0], &o.var[c0])
-            if not shift_again(walk.f, o, w, c0, c1, shift):
-                break
     if o.y.data == NULL:
         return
     finish_rstd(&o.var[c0], c1 - c0, o.eps, &o.rstd[c0])

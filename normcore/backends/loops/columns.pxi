@@ -196,17 +196,16 @@ cdef struct Scratch:
     double* partial
 
 
-cdef inline Scratch scratch_of(const Columns* w, double* on_stack) noexcept nogil:
+cdef inline int take_scratch(const Columns* w, double* on_stack, Scratch* s) except -1 nogil:
     # In on_stack where it fits, so that a small call allocates nothing.
-    cdef Scratch s
     cdef Py_ssize_t n = w.width, need = 9 * n + w.pieces * partial_size(w)
-    s.memory = on_stack if need <= SCRATCH else <double*>malloc(need * sizeof(double))
+    s.memory = on_stack if need <= SCRATCH else <double*>scratch_memory(need * sizeof(double))
     s.centre, s.a, s.b, s.c = s.memory, s.memory + n, s.memory + 2 * n, s.memory + 3 * n
     s.s1, s.s2 = s.memory + 4 * n, s.memory + 5 * n
     s.centre32 = <float*>(s.memory + 6 * n)
     s.rest32, s.a32, s.b32, s.c32 = s.centre32 + n, s.centre32 + 2 * n, s.centre32 + 3 * n, s.centre32 + 4 * n
     s.partial = s.memory + 9 * n
-    return s
+    return 0
 
 
 cdef inline bint is_near(Array x) noexcept nogil:
@@ -238,32 +237,35 @@ cdef void column_affine(
 cdef void column_moments_of(
     const Loops* f, const Forward* o, const Columns* w, Scratch* s, int num_threads
 ) noexcept nogil:
-    # mean and var; without shifts first, where that may do
+    # mean and var; with the first shifts, and with better ones where a channel wants one
     cdef ColumnSum sums
     cdef Py_ssize_t c
-    cdef bint again = f.itemsize < 8, any_
+    cdef double better
+    cdef bint again = False
     sums.f, sums.w, sums.partial = f, w, s.partial
     sums.kind, sums.x, sums.centre = MOMENTS, o.x, s.centre
     for c in range(w.channels):
         s.centre[c] = first_shift(f, o.x, c, w.outer, w.channels, w.outer * w.channels)
-    while True:
+    tile(s.centre, w.channels, w.width)
+    column_sums(&sums, s.s1, s.s2, num_threads)
+    finish_moments(s.centre, s.s1, s.s2, w.channels, w.count, o.mean, o.var)
+    for c in range(w.channels):
+        better = second_shift(f, s.centre[c], o.mean[c], o.var[c])
+        again = again or better != s.centre[c]
+        s.centre[c] = better
+    if again:
         tile(s.centre, w.channels, w.width)
         column_sums(&sums, s.s1, s.s2, num_threads)
         finish_moments(s.centre, s.s1, s.s2, w.channels, w.count, o.mean, o.var)
-        any_ = False
-        for c in range(w.channels):
-            if again and wants_shift(s.centre[c], o.mean[c], o.var[c]):
-                s.centre[c] = finite_or_zero(<float>o.mean[c])
-                any_ = any_ or s.centre[c] != 0.0
-        if not any_:
-            break
-        again = False
 
 
-cdef void channels_forward_columns(const Loops* f, const Forward* o, const Columns* w, int num_threads) noexcept nogil:
+cdef int channels_forward_columns(
+    const Loops* f, const Forward* o, const Columns* w, int num_threads
+) except -1 nogil:
     cdef double on_stack[SCRATCH]
-    cdef Scratch s = scratch_of(w, on_stack)
+    cdef Scratch s
     cdef ColumnWrite write
+    take_scratch(w, on_stack, &s)
     if o.training:
         column_moments_of(f, o, w, &s, num_threads)
     if o.y.data != NULL:
@@ -274,6 +276,7 @@ cdef void channels_forward_columns(const Loops* f, const Forward* o, const Colum
         write_columns(&write)
     if s.memory != on_stack:
         free(s.memory)
+    return 0
 
 
 cdef void column_gradients_of(
@@ -302,14 +305,15 @@ cdef void column_gradients_of(
             o.dweight[c] = s.s2[c]
 
 
-cdef void channels_backward_columns(
+cdef int channels_backward_columns(
     const Loops* f, const Backward* o, const Columns* w, int num_threads
-) noexcept nogil:
+) except -1 nogil:
     cdef double on_stack[SCRATCH]
-    cdef Scratch s = scratch_of(w, on_stack)
+    cdef Scratch s
     cdef ColumnWrite write
     cdef Py_ssize_t c
     cdef double scale
+    take_scratch(w, on_stack, &s)
     write.f, write.w, write.num_threads = f, w, num_threads
     write.dy, write.x, write.z = o.dy, o.x, o.dx
     if o.activation:
@@ -346,14 +350,15 @@ cdef void channels_backward_columns(
     write_columns(&write)
     if s.memory != on_stack:
         free(s.memory)
+    return 0
 
 
 # --- the channels walk: runs or columns -------------------------------------------------------------------------------
 
 
-cdef void channels_forward_walk(
+cdef int channels_forward_walk(
     const Loops* f, const Forward* o, Py_ssize_t outer, Py_ssize_t channels, Py_ssize_t inner, int num_threads
-) noexcept nogil:
+) except -1 nogil:
     cdef ChannelsWalk walk
     cdef Channels runs
     cdef Columns columns
@@ -364,11 +369,12 @@ cdef void channels_forward_walk(
     else:
         columns = cut_columns(outer, channels, f.itemsize)
         channels_forward_columns(f, o, &columns, num_threads)
+    return 0
 
 
-cdef void channels_backward_walk(
+cdef int channels_backward_walk(
     const Loops* f, const Backward* o, Py_ssize_t outer, Py_ssize_t channels, Py_ssize_t inner, int num_threads
-) noexcept nogil:
+) except -1 nogil:
     cdef ChannelsWalk walk
     cdef Channels runs
     cdef Columns columns
@@ -379,3 +385,4 @@ cdef void channels_backward_walk(
     else:
         columns = cut_columns(outer, channels, f.itemsize)
         channels_backward_columns(f, o, &columns, num_threads)
+    return 0

@@ -141,21 +141,22 @@ cdef bint finish_rows(
     const Loops* f, const RowForward* o, const Rows* w, Py_ssize_t r, Py_ssize_t n, double* shift, const double* s1,
     const double* s2
 ) noexcept nogil:
-    # mean, var and rstd; or False, and shifts with which to sum again
+    # mean, var and rstd; whether to sum again, with the better shifts that are in place then
     cdef Py_ssize_t i
+    cdef double better
     cdef bint again = False
     if o.centred:
         finish_moments(shift, s1, s2, n, w.count, o.mean + r, o.var + r)
         for i in range(n):
-            if f.itemsize < 8 and wants_shift(shift[i], o.mean[r + i], o.var[r + i]):
-                shift[i] = finite_or_zero(<float>o.mean[r + i])
-                again = again or shift[i] != 0.0
+            better = second_shift(f, shift[i], o.mean[r + i], o.var[r + i])
+            again = again or better != shift[i]
+            shift[i] = better
     else:
         for i in range(n):
             o.mean[r + i] = 0.0
             o.var[r + i] = s2[i] / w.count
     finish_rstd(o.var + r, n, o.eps, o.rstd + r)
-    return not again
+    return again
 
 
 cdef void write_values(
@@ -208,10 +209,10 @@ cdef void forward_task(void* what, Py_ssize_t t) noexcept nogil:
     while r < last:
         n = min(w.block, last - r)
         first_shifts(f, o, w, r, n, shift)
-        while True:
+        moments_of_rows(f, o, w, r, n, shift, s1, s2)
+        if finish_rows(f, o, w, r, n, shift, s1, s2):
             moments_of_rows(f, o, w, r, n, shift, s1, s2)
-            if finish_rows(f, o, w, r, n, shift, s1, s2):
-                break
+            finish_rows(f, o, w, r, n, shift, s1, s2)
         if w.inner == 1:
             write_values(f, o, w, r, n, 0, w.size)
         else:
@@ -241,71 +242,82 @@ cdef void write_piece_of_row(void* what, Py_ssize_t p) noexcept nogil:
     walk.f.stream_end()
 
 
+cdef bint moments_of_large_row(RowsForward* walk) noexcept nogil:
+    cdef Py_ssize_t p
+    cdef double s1 = 0.0, s2 = 0.0
+    run_tasks(moments_of_piece_of_row, walk, walk.pieces, walk.num_threads)
+    for p in range(walk.pieces):
+        s1 += walk.partial[2 * p]
+        s2 += walk.partial[2 * p + 1]
+    return finish_rows(walk.f, walk.o, walk.w, walk.r, 1, &walk.shift, &s1, &s2)
+
+
 cdef void forward_large_row(RowsForward* walk, Py_ssize_t r) noexcept nogil:
     # One row with all threads.
-    cdef Py_ssize_t p
-    cdef double s1, s2
-    walk.r, walk.pieces = r, (walk.w.size + PIECE - 1) // PIECE
-    walk.partial = <double*>malloc(2 * walk.pieces * sizeof(double))
+    walk.r = r
     first_shifts(walk.f, walk.o, walk.w, r, 1, &walk.shift)
-    while True:
-        run_tasks(moments_of_piece_of_row, walk, walk.pieces, walk.num_threads)
-        s1 = s2 = 0.0
-        for p in range(walk.pieces):
-            s1 += walk.partial[2 * p]
-            s2 += walk.partial[2 * p + 1]
-        if finish_rows(walk.f, walk.o, walk.w, r, 1, &walk.shift, &s1, &s2):
-            break
-    free(walk.partial)
+    if moments_of_large_row(walk):
+        moments_of_large_row(walk)
     run_tasks(write_piece_of_row, walk, walk.pieces, walk.num_threads)
 
 
-cdef void forward_rows(const Loops* f, const RowForward* o, const Rows* w, int num_threads) noexcept nogil:
+cdef int forward_rows(const Loops* f, const RowForward* o, const Rows* w, int num_threads) except -1 nogil:
     cdef RowsForward walk
     cdef Py_ssize_t r
     walk.f, walk.o, walk.w, walk.num_threads = f, o, w, num_threads
     if num_threads == 1 or w.tasks >= 2 * num_threads or w.size < 2 * PIECE:
         run_tasks(forward_task, &walk, w.tasks, num_threads)
     else:
+        walk.pieces = (w.size + PIECE - 1) // PIECE
+        walk.partial = <double*>scratch_memory(2 * walk.pieces * sizeof(double))
         for r in range(w.rows):
             forward_large_row(&walk, r)
+        free(walk.partial)
+    return 0
 
 
 # --- the walk ---------------------------------------------------------------------------------------------------------
 
 
-cdef void narrow_parameters(const double* weight, const double* bias, Rows* w, Py_ssize_t itemsize) noexcept nogil:
+cdef int narrow_parameters(const double* weight, const double* bias, Rows* w, Py_ssize_t itemsize) except -1 nogil:
     # Weight and bias as float32 where a run of them is read beside x and float32 is right for all of them.
     cdef Py_ssize_t i, n = w.parameters
     if w.inner > 1 or itemsize == 8:
-        return
+        return 0
     for i in range(n):
         if not (comfortable(weight[i]) and fits_float(bias[i])):
-            return
-    w.weight32 = <float*>malloc(2 * n * sizeof(float))
+            return 0
+    w.weight32 = <float*>scratch_memory(2 * n * sizeof(float))
     w.bias32 = w.weight32 + n
     narrowed(weight, n, w.weight32)
     narrowed(bias, n, w.bias32)
+    return 0
 
 
-cdef void rows_forward_walk(
+cdef int rows_forward_walk(
     const Loops* f, const RowForward* o, Py_ssize_t rows, Py_ssize_t segments, Py_ssize_t inner, Py_ssize_t parameters,
     int num_threads
-) noexcept nogil:
+) except -1 nogil:
     cdef Rows w = cut_rows(rows, segments, inner, parameters, f.itemsize)
     narrow_parameters(o.weight, o.bias, &w, f.itemsize)
-    forward_rows(f, o, &w, num_threads)
-    free(w.weight32)
+    try:
+        forward_rows(f, o, &w, num_threads)
+    finally:
+        free(w.weight32)
+    return 0
 
 
-cdef void rows_backward_walk(
+cdef int rows_backward_walk(
     const Loops* f, const RowBackward* o, Py_ssize_t rows, Py_ssize_t segments, Py_ssize_t inner, Py_ssize_t parameters,
     int num_threads
-) noexcept nogil:
+) except -1 nogil:
     cdef Rows w = cut_rows(rows, segments, inner, parameters, f.itemsize)
     narrow_parameters(o.weight, o.bias, &w, f.itemsize)
-    if inner == 1:
-        backward_values(f, o, &w, num_threads)
-    else:
-        backward_segments(f, o, &w, num_threads)
-    free(w.weight32)
+    try:
+        if inner == 1:
+            backward_values(f, o, &w, num_threads)
+        else:
+            backward_segments(f, o, &w, num_threads)
+    finally:
+        free(w.weight32)
+    return 0

@@ -160,10 +160,10 @@ cdef void backward_strip(void* what, Py_ssize_t t) noexcept nogil:
     f.stream_end()
 
 
-cdef void backward_values(const Loops* f, const RowBackward* o, const Rows* w, int num_threads) noexcept nogil:
+cdef int backward_values(const Loops* f, const RowBackward* o, const Rows* w, int num_threads) except -1 nogil:
     cdef Strips walk
     cdef Py_ssize_t t, p, n = w.parameters
-    cdef double* partial = <double*>malloc(w.strips * 2 * n * sizeof(double))
+    cdef double* partial = <double*>scratch_memory(w.strips * 2 * n * sizeof(double))
     memset(o.dweight, 0, n * sizeof(double))
     memset(o.dbias, 0, n * sizeof(double))
     walk.f, walk.o, walk.w, walk.partial = f, o, w, partial
@@ -173,6 +173,7 @@ cdef void backward_values(const Loops* f, const RowBackward* o, const Rows* w, i
             o.dweight[p] += partial[t * 2 * n + p]
             o.dbias[p] += partial[t * 2 * n + n + p]
     free(partial)
+    return 0
 
 
 # L > 1: a parameter for every segment.
@@ -288,12 +289,12 @@ cdef void input_gradient_task(void* what, Py_ssize_t t) noexcept nogil:
     walk.f.stream_end()
 
 
-cdef void backward_segments(const Loops* f, const RowBackward* o, const Rows* w, int num_threads) noexcept nogil:
+cdef int backward_segments(const Loops* f, const RowBackward* o, const Rows* w, int num_threads) except -1 nogil:
     cdef SegmentsWalk walk
     cdef Py_ssize_t r, total = w.rows * w.segments
     cdef Segment s
     walk.f, walk.o, walk.w, walk.num_threads = f, o, w, num_threads
-    walk.s1 = <double*>malloc((2 * total + 2 * w.rows) * sizeof(double))
+    walk.s1 = <double*>scratch_memory((2 * total + 2 * w.rows) * sizeof(double))
     walk.s2, walk.b, walk.c = walk.s1 + total, walk.s1 + 2 * total, walk.s1 + 2 * total + w.rows
     if num_threads == 1 or w.tasks >= 2 * num_threads or w.size < 2 * PIECE:
         run_tasks(backward_task, &walk, w.tasks, num_threads)
@@ -312,3 +313,4 @@ cdef void backward_segments(const Loops* f, const RowBackward* o, const Rows* w,
         o.dbias[s.parameter] += walk.s1[s.t]
         advance(w, &s)
     free(walk.s1)
+    return 0

@@ -52,15 +52,15 @@ def serial_and_parallel(function: Function) -> Callable[..., None]:
     def run(*args: Any) -> None:
         *operands, num_threads = args
         num_threads = min(num_threads, numba.get_num_threads())
-        if num_threads == 1 or not _one_parallel_call.acquire(blocking=False):
+        if num_threads == 1 or _one_parallel_call.locked():
             serial(*operands)
             return
-        before = numba.get_num_threads()
-        try:
-            numba.set_num_threads(num_threads)
-            parallel(*operands)
-        finally:
-            numba.set_num_threads(before)
-            _one_parallel_call.release()
+        with _one_parallel_call:  # not acquire and release: Ctrl-C may come between acquire and what notes it
+            before = numba.get_num_threads()
+            try:
+                numba.set_num_threads(num_threads)
+                parallel(*operands)
+            finally:
+                numba.set_num_threads(before)
 
     return run

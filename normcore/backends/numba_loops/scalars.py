@@ -40,11 +40,12 @@ def first_shift(x, start, stride, count):
 def second_shift(shift, mean, var, itemsize):
     """The shift to sum again with; the same one where the sums are good.
 
-    Without a shift they are good up to a mean of FAR deviations: four of 53 bits cancel then.
+    They are with a shift within FAR deviations of the mean: four of 53 bits cancel then.
     """
-    if itemsize > 4 or shift != 0.0 or not mean * mean > FAR * FAR * var:
+    mean_xshift = mean - shift
+    if not mean_xshift * mean_xshift > FAR * FAR * var:
         return shift
-    return finite_or_zero(np.float32(mean))
+    return finite_or_zero(mean if itemsize > 4 else np.float64(np.float32(mean)))
 
 
 @compiled()
