@@ -170,3 +170,18 @@ def test_long_sums_of_gradients_keep_their_digits(norm):
         want = norm.expected_backward(dy, x, ones, ones)[which]
         # sixteen terms in float32, each off by half an ulp of the sum, and the rounding of the result
         np.testing.assert_allclose(gradient, want, rtol=tol("float32", x.size, "dparam")["rtol"])
+
+
+@every_norm(
+    Norm("batch", (3, 2, 300)), Norm("batch", (40, 33)), Norm("instance", (3, 2, 300)), Norm("layer", (40, 33), (33,))
+)
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_scale_beyond_float32(norm, sign, rng):
+    """rstd times weight is beyond the dtype, or vanishes in it, where the result does neither."""
+    x, *_ = norm.arrays(rng, "float32")
+    x = (x * np.float32(10.0 ** (-15 * sign))).astype("float32")
+    weight = np.full(norm.parameter_shape, 10.0 ** (30 * sign))
+    y, ctx = norm.forward(x, weight, eps=1e-60)
+    want = norm.expected(x, weight, eps=1e-60)
+    assert not 1e-38 < ctx.rstd.max() * weight.max() < 1e38
+    np.testing.assert_allclose(y, want.y, rtol=1e-5, atol=1e-5 * np.abs(want.y).max())

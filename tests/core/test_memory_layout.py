@@ -53,6 +53,7 @@ def test_who_shares_memory(a, b):
         ((3, 4), (5, 1), False),
         ((3, 4), (4, 0), True),
         ((1, 4), (0, 1), False),  # the stride of an axis of one element says nothing
+        ((1, 4), (0, 2), False),
         ((3, 4), (3, 1), True),
         ((3, 4), (1, 1), True),
         ((0, 4), (0, 0), False),
@@ -96,6 +97,11 @@ def test_the_order_of_axes(shape, strides, order):
     assert memory_order(array) == order
     if order is not None:
         assert np.diff(addresses(array.transpose(order))).tolist() == [8] * (array.size - 1)
+
+
+def test_arrays_of_every_rank_have_an_order():
+    for rank in range(65 if np.lib.NumpyVersion(np.__version__) >= "2.0.0" else 33):
+        assert memory_order(np.ones((1,) * rank)) == tuple(range(rank))
 
 
 def test_what_is_not_aligned_has_no_order():

@@ -106,3 +106,22 @@ def test_a_model_is_stepped_the_same_way_by_the_class():
     param.grad = np.ones(100_000)
     SGD([param], lr=2.0).step()
     np.testing.assert_array_equal(param.data, np.arange(100_000.0) - 2.0)
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="the threads' masks are read in Linux's /proc")
+def test_signals_are_for_the_threads_of_the_program():
+    code = """
+import os, signal
+import numpy as np, normcore as nc
+before = set(os.listdir("/proc/self/task"))
+x = np.ones((64, 64, 1000), np.float32)
+with nc.threads(3):
+    nc.batch_norm(x, training=True)
+masks = []
+for task in sorted(set(os.listdir("/proc/self/task")) - before):
+    with open(f"/proc/self/task/{task}/status") as status:
+        (blocked,) = (line.split()[1] for line in status if line.startswith("SigBlk"))
+    masks.append(all(int(blocked, 16) >> number - 1 & 1 for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)))
+print(masks)
+"""
+    assert python(code) == "[True, True]"
