@@ -129,12 +129,12 @@ def losses(arm, seed, loss):
 
 
 def test_the_sentence_is_computed_with_the_spread():
-    made_up = [("exact", 0.1, 0.11), ("bad", 0.5, 0.51), ("good", 0.05, 0.06), ("even", 0.1, 0.12)]
+    made_up = [("exact", 0.1, 0.11), ("bad", 0.5, 0.512), ("good", 0.05, 0.0602), ("even", 0.1, 0.12)]
     runs = [losses(f"batches of 8, {way}", seed, values[seed]) for way, *values in made_up for seed in (0, 1)]
     said = inference._momentum_verdict(TrainingRuns(tuple(runs), 8), 8, [way for way, *_ in made_up])
     assert said == (
         "Trained with batches of 8: the exact statistics have a validation loss of 0.1050; of the running averages "
-        "(95 % intervals over 2 seeds) clearly worse: bad (+0.4000); clearly better: good (-0.0500); "
+        "(95 % intervals over 2 seeds) clearly worse: bad (+0.4010); clearly better: good (-0.0499); "
         "not clearly different: even (+0.0050)."
     )
     one = inference.run(Config(**SMALL | dict(repeats=1, epochs=1, sizes=(256,))))
