@@ -7,6 +7,7 @@ import pytest
 from norms import SMALL, every_norm
 
 import normcore as nc
+from normcore import _dispatch
 from normcore._memory import memory_order
 
 
@@ -267,3 +268,16 @@ def test_a_call_like_one_before_but_for_a_type_is_checked(options, wrong, name):
         nc.batch_norm(x, **options)
     with pytest.raises(TypeError, match=f"^{name} must be "):
         nc.batch_norm(x, **(options | wrong))
+
+
+def test_a_learned_call_goes_to_the_backend_that_was_chosen(monkeypatch):
+    x, went = np.arange(12.0).reshape(4, 3), []
+    for _ in range(3):
+        _, ctx = nc.batch_norm_forward(x)
+        nc.batch_norm_backward(x, ctx)
+    load = _dispatch._kernels
+    monkeypatch.setattr(_dispatch, "_kernels", lambda name, dtype: went.append(name) or load(name, dtype))
+    with nc.use_backend("reference"):
+        _, ctx = nc.batch_norm_forward(x)
+        nc.batch_norm_backward(x, ctx)
+    assert went == ["reference", "reference"]
