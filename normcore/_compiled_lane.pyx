@@ -66,8 +66,8 @@ cdef class Entry:
     cdef int activation
 
 
-# Threads look for an entry while another one learns, without the GIL too: so the list never changes its length, and what
-# is in a place is replaced by one store.
+# Threads look for an entry while another one learns, without the GIL too: so the list never changes its length, and
+# what is in a place is replaced by one store.
 cdef list entries = [None] * ENTRIES
 cdef Py_ssize_t learned = 0
 cdef object learning = object()  # whom the threads that learn wait for, where there is no GIL

@@ -10,9 +10,10 @@ the mean is within four deviations of 0 the shift is 0: at most 17 times what is
 four of its 53 bits, and the square of a value of up to 24 bits is exact, so that it is added by one fused instruction
 on every CPU that has one, to the same bits as without. Elsewhere the first sums are thrown away (after a look at four
 values, in an array where that would cost) and taken again from the mean they gave: a constant group then has sums of
-exactly 0. float64, whose squares are not exact, begins with the first value, and sums again where that was an outlier. So never E[x^2] - E[x]^2 of raw values that are far from 0 (garbage from mean/std = 1e4 in float32). Tried
-and lost: Welford (a division per element), two passes (a third more time where the array does not fit in cache), a
-shift by the first value always (20 operations for 16 values, now 12: 0.090 ns a value, now 0.053).
+exactly 0. float64, whose squares are not exact, begins with the first value, and sums again where that was an outlier.
+So never E[x^2] - E[x]^2 of raw values that are far from 0 (garbage from mean/std = 1e4 in float32). Tried and lost:
+Welford (a division per element), two passes (a third more time where the array does not fit in cache), for values of up
+to 32 bits a shift by the first value always (20 operations for 16 values, now 12: 0.090 ns a value, now 0.053).
 
 *Sums of a backward pass* are of dy and dy * (x - mean). 16 terms are added in float32, the parts in float64: an error
 of a few eps of what was added, 0.12 ns a value in float64, 0.06 so. Where float32 might overflow or lose products (a

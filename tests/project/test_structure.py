@@ -62,7 +62,7 @@ BELOW = {
         "_npz",
         "_arraylike",
         "_shown",
-    },  # fmt: skip
+    },
     "estimators": {"training", "optim", "nn", "functional", "data", "moments", "covariance"},
     "studies": {"estimators", "training", "optim", "nn", "functional", "data", "_config", "_version"},
     "_bench": {"functional", "_config", "_threads"},
