@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
+from normcore._shown import shown
+
 from . import init
 from ._checks import as_bool, as_number, as_size
 from .activation import GELU, LeakyReLU, ReLU, Sigmoid, SiLU, Tanh
@@ -97,12 +99,12 @@ class MLP(Sequential):
         num_groups: int | None = None,
     ) -> None:
         if isinstance(sizes, str) or not isinstance(sizes, Iterable):
-            raise TypeError(f"MLP: sizes must be a sequence of ints, such as [784, 64, 10], got {sizes!r}.")
+            raise TypeError(f"MLP: sizes must be a sequence of ints, such as [784, 64, 10], got {shown(sizes)}.")
         sizes = [as_size(size, "each of sizes", "MLP") for size in sizes]
         if len(sizes) < 2:
             raise ValueError(
                 "MLP: sizes must hold at least the numbers of features in and out, such as [784, 64, 10], "
-                f"got {sizes!r}."
+                f"got {shown(sizes)}."
             )
         hidden = len(sizes) - 2
         norms = [norm] * hidden if norm is None or isinstance(norm, str) else list(_as_iterable(norm))
@@ -112,10 +114,10 @@ class MLP(Sequential):
             )
         for name in norms:
             if name is not None and not (isinstance(name, str) and name in _NORMS):
-                raise ValueError(f"MLP: norm must be one of {', '.join(map(repr, _NORMS))} or None, got {name!r}.")
+                raise ValueError(f"MLP: norm must be one of {', '.join(map(repr, _NORMS))} or None, got {shown(name)}.")
         if not isinstance(activation, str) or activation not in _ACTIVATIONS:
             raise ValueError(
-                f"MLP: activation must be one of {', '.join(map(repr, _ACTIVATIONS))}, got {activation!r}."
+                f"MLP: activation must be one of {', '.join(map(repr, _ACTIVATIONS))}, got {shown(activation)}."
             )
         dropout = as_number(dropout, "dropout", "MLP", "[0, 1]")
 
@@ -154,5 +156,5 @@ def _norm_layer(
 
 def _as_iterable(norm: Any) -> Iterable[str | None]:
     if not isinstance(norm, Iterable):
-        raise TypeError(f"MLP: norm must be a name, None or a sequence of these, got {norm!r}.")
+        raise TypeError(f"MLP: norm must be a name, None or a sequence of these, got {shown(norm)}.")
     return norm

@@ -87,7 +87,7 @@ class OneCycleLR(Schedule):
             raise ValueError(f"{name}: total_steps is missing; pass it, or both epochs and steps_per_epoch.")
         pct_start = as_number(pct_start, "pct_start", name, "[0, 1]")
         if anneal_strategy not in ("cos", "linear"):
-            raise ValueError(f"{name}: anneal_strategy must be 'cos' or 'linear', got {anneal_strategy!r}.")
+            raise ValueError(f"{name}: anneal_strategy must be 'cos' or 'linear', got {shown(anneal_strategy)}.")
         self._anneal_func_type = anneal_strategy
         self.cycle_momentum = as_bool(cycle_momentum, "cycle_momentum", name)
         self.use_beta1 = "betas" in optimizer.option_names

@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from normcore._shown import shown
 from normcore.nn._checks import Array, as_sample_weight
 
 from ._errors import kind
@@ -42,19 +43,21 @@ def by_class(class_weight: Any, y: Array) -> Array:
     classes, inverse, counts = np.unique(labels, return_inverse=True, return_counts=True)
     if isinstance(class_weight, str):
         if class_weight != "balanced":
-            raise ValueError(f"class_weight must be 'balanced' or a dict from class to weight, got {class_weight!r}.")
+            raise ValueError(
+                f"class_weight must be 'balanced' or a dict from class to weight, got {shown(class_weight)}."
+            )
         factors = len(y) / (len(classes) * counts)
     elif isinstance(class_weight, Mapping):
         for label, weight in class_weight.items():
             if isinstance(weight, (bool, np.bool_)) or not isinstance(weight, Real) or not 0 <= float(weight) < np.inf:
                 raise ValueError(
-                    f"class_weight must have finite weights that are not negative, got {weight!r} for class {label!r}."
+                    f"class_weight must have finite weights that are not negative, got {shown(weight)} for class {shown(label)}."
                 )
         known = classes.tolist()
         strangers = [label for label in class_weight if label not in known]
         if strangers:
             raise ValueError(
-                f"class_weight has the class {strangers[0]!r}, which is not in y; its classes are numbered as in y."
+                f"class_weight has the class {shown(strangers[0])}, which is not in y; its classes are numbered as in y."
             )
         factors = np.array([float(class_weight.get(label, 1.0)) for label in known])
         if not factors.any():

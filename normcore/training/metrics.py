@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from normcore._shown import shown
 from normcore.nn._checks import Array, as_size
 
 from ._pooled import F1, R2, RMSE, PooledMetric
@@ -169,13 +170,15 @@ def resolve(metrics: Metrics, binary: bool = False, classes: bool = False) -> di
                 f"got {type(metric).__name__}."
             )
         if not isinstance(name, str):
-            raise TypeError(f"Trainer: metrics must have strings as names, got {name!r}.")
+            raise TypeError(f"Trainer: metrics must have strings as names, got {shown(name)}.")
         if name.startswith("val_"):
             raise ValueError(
-                f"Trainer: metrics has the name {name!r}, but 'val_' stands for validation; choose another name."
+                f"Trainer: metrics has the name {shown(name)}, but 'val_' stands for validation; choose another name."
             )
         if name in ("loss", "lr", "epoch", "seconds") or name in found:
-            raise ValueError(f"Trainer: metrics has the name {name!r}, which is taken; pass a dict with other names.")
+            raise ValueError(
+                f"Trainer: metrics has the name {shown(name)}, which is taken; pass a dict with other names."
+            )
         found[name] = metric
     return found
 
@@ -196,7 +199,7 @@ def _named(name: str, binary: bool, classes: bool) -> Metric:
         return top_k_accuracy(int(top[1]))
     if name not in _KNOWN:
         raise ValueError(
-            f"Trainer: metrics has the unknown name {name!r}; use {', '.join(map(repr, _KNOWN))}, 'top_5_accuracy' or "
+            f"Trainer: metrics has the unknown name {shown(name)}; use {', '.join(map(repr, _KNOWN))}, 'top_5_accuracy' or "
             "a function (output, target) -> float."
         )
     if classes and name == "f1":
