@@ -47,7 +47,7 @@ class Streaming:
             if isinstance(axis, bool | np.bool_):
                 raise TypeError
             self.axis = operator.index(axis)
-        except TypeError:
+        except Exception:  # an __index__ of somebody else's may raise anything
             raise TypeError(f"{self._name}: axis must be an int, got {shown(axis)}.") from None
         self._sums: Any = None  # the Sums of everything so far, None before the first update
 

@@ -41,6 +41,14 @@ def as_count(value: Any, name: str, owner: str = "") -> int:
     return count
 
 
+def listed(value: Any) -> list[Any] | None:
+    """`value` as a list; None where it is not to be iterated over, such as an array of rank 0."""
+    try:
+        return list(value)
+    except Exception:  # an __iter__ of somebody else's may raise anything
+        return None
+
+
 def as_int(value: Any, name: str, owner: str) -> int:
     """`value` as an int of any sign."""
     try:

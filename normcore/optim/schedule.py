@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 from normcore._shown import shown
-from normcore.nn._checks import as_bool, as_count, as_int, as_number
+from normcore.nn._checks import as_bool, as_count, as_int, as_number, listed
 
 from .optimizer import Optimizer
 
@@ -367,9 +367,10 @@ def as_last_epoch(value: Any, optimizer: Optimizer, needed: Iterable[str], owner
 def as_milestones(milestones: Any, owner: str) -> list[int]:
     """`milestones` as a sorted list of positive ints."""
     message = f"{owner}: milestones must be positive ints, got {shown(milestones)}."
-    if isinstance(milestones, str) or not isinstance(milestones, Iterable):
+    found = None if isinstance(milestones, str) else listed(milestones)
+    if found is None:
         raise TypeError(message)
     try:
-        return sorted(as_count(milestone, "milestones", owner) for milestone in milestones)
+        return sorted(as_count(milestone, "milestones", owner) for milestone in found)
     except (TypeError, ValueError) as error:
         raise type(error)(message) from None

@@ -66,5 +66,6 @@ def _sign(owner: str, name: str, mode: str) -> int:
     if base in _LARGER or base.endswith("_accuracy"):
         return 1
     raise ValueError(
-        f"{owner}: whether the monitor {name!r} should be small or large cannot be told from its name; pass mode='min' or 'max'."
+        f"{owner}: whether {shown(name)} should be small or large cannot be told from its name; pass mode='min' or "
+        "'max' beside monitor."
     )

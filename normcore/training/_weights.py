@@ -24,6 +24,15 @@ def check_sample_weight(value: Any, rows: int, owner: str) -> Array:
     return weights
 
 
+def _is_weight(value: Any) -> bool:
+    if isinstance(value, (bool, np.bool_, np.timedelta64)) or not isinstance(value, Real):
+        return False
+    try:
+        return 0 <= float(value) < np.inf
+    except OverflowError:  # an int beyond float64
+        return False
+
+
 def by_class(class_weight: Any, y: Array) -> Array:
     """The weights of the rows with targets `y`, as float64: `class_weight` says how much each class counts.
 
@@ -49,15 +58,17 @@ def by_class(class_weight: Any, y: Array) -> Array:
         factors = len(y) / (len(classes) * counts)
     elif isinstance(class_weight, Mapping):
         for label, weight in class_weight.items():
-            if isinstance(weight, (bool, np.bool_)) or not isinstance(weight, Real) or not 0 <= float(weight) < np.inf:
+            if not _is_weight(weight):
                 raise ValueError(
-                    f"class_weight must have finite weights that are not negative, got {shown(weight)} for class {shown(label)}."
+                    "class_weight must have finite weights that are not negative, got "
+                    f"{shown(weight)} for class {shown(label)}."
                 )
         known = classes.tolist()
         strangers = [label for label in class_weight if label not in known]
         if strangers:
             raise ValueError(
-                f"class_weight has the class {shown(strangers[0])}, which is not in y; its classes are numbered as in y."
+                f"class_weight has the class {shown(strangers[0])}, which is not in y; its classes are numbered as "
+                "in y."
             )
         factors = np.array([float(class_weight.get(label, 1.0)) for label in known])
         if not factors.any():

@@ -1,4 +1,4 @@
-"""Every option of the public surface, as data: what is called, with which plain arguments, and what is an option of it."""
+"""Every option of the public surface, as data: what is called, with which plain arguments, and what its options are."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from normcore import data, estimators, nn, optim, training
 class Raises:
     """Every question to it is an error."""
 
-    def _no(self, *args):
+    def _no(self, *args):  # noqa: ARG002 - whatever is asked
         raise RuntimeError("not\nnow")
 
     __repr__ = __str__ = __index__ = __int__ = __float__ = __bool__ = __len__ = __iter__ = __eq__ = __hash__ = _no
@@ -139,7 +139,7 @@ OPTIONS = {
     "Linear": _class(nn.Linear, lambda: {"in_features": 2, "out_features": 3}),
     "GroupNorm": _class(nn.GroupNorm, lambda: {"num_groups": 2, "num_channels": 4}),
     "MLP": _class(nc.MLP, lambda: {"sizes": [4, 8, 3], "norm": "group"}),
-    "Sequential": Options(lambda layers: nn.Sequential(layers), dict, ("layers",)),
+    "Sequential": Options(lambda layer: nn.Sequential(layer), dict, ("layer",)),
     **{kind.__name__: _class(kind, _parameters) for kind in (optim.SGD, optim.Adam, optim.AdamW)},
     "CosineAnnealingLR": _class(optim.CosineAnnealingLR, _optimizer(T_max=4)),
     "ExponentialLR": _class(optim.ExponentialLR, _optimizer(gamma=0.5)),
