@@ -113,8 +113,9 @@ def test_training_on_hostile_arrays(drawn):
     try_forms(CALLS[name][number], forms, tolerance_of(name))
 
 
+@pytest.mark.usefixtures("backend")
 @ON_A_BACKEND
 @given(hostile_calls(sorted(name for name in CALLS if "norm" in name.lower() and CALLS[name][0].reads)))
-def test_norms_of_hostile_arrays_on_each_backend(backend, drawn):
+def test_norms_of_hostile_arrays_on_each_backend(drawn):
     name, number, forms = drawn
     try_forms(CALLS[name][number], forms, tolerance_of(name))
