@@ -13,7 +13,11 @@ if TYPE_CHECKING:
 
 
 class UnfitError(TypeError):
-    """No array can be made of a value. Its text goes on behind "got"."""
+    """No array can be made of a value. Its text goes on behind "got"; `ragged` if rows are of unequal length."""
+
+    def __init__(self, message: str, ragged: bool = False) -> None:
+        super().__init__(message)
+        self.ragged = ragged
 
 
 def plain(value: Any) -> NDArray[Any]:
@@ -35,7 +39,7 @@ def plain(value: Any) -> NDArray[Any]:
         raise
     except Exception as error:  # an __array__ of somebody else's may raise anything
         if isinstance(value, (list, tuple)) and isinstance(error, (TypeError, ValueError)):
-            raise UnfitError(f"{kind} with rows of unequal length or other objects") from None
+            raise UnfitError(f"{kind} with rows of unequal length or other objects", ragged=True) from None
         raise UnfitError(f"{kind}, of which NumPy makes no array: {one_line(error)}") from None
     if isinstance(array, np.ma.MaskedArray):
         raise UnfitError(f"{kind}, whose mask would be ignored; fill or drop the masked values first")

@@ -76,7 +76,7 @@ def set_pool_limit(nbytes: int) -> None:
     """
     try:
         value = operator.index(nbytes)
-    except TypeError:
+    except Exception:  # an __index__ of somebody else's may raise anything
         raise TypeError(f"nbytes must be an int, got {type(nbytes).__name__}; 0 keeps no memory.") from None
     if value < 0 or value > 2**62:
         raise ValueError(f"nbytes must be from 0 to 2**62, got {shown(value)}; 0 keeps no memory.")

@@ -47,7 +47,7 @@ class Streaming:
             if isinstance(axis, bool | np.bool_):
                 raise TypeError
             self.axis = operator.index(axis)
-        except TypeError:
+        except Exception:  # an __index__ of somebody else's may raise anything
             raise TypeError(f"{self._name}: axis must be an int, got {shown(axis)}.") from None
         self._sums: Any = None  # the Sums of everything so far, None before the first update
 
@@ -246,7 +246,7 @@ class Streaming:
     def _numbers(self, key: str, value: Any) -> Array:
         try:
             if isinstance(value, np.ma.MaskedArray):
-                raise UnfitError
+                raise UnfitError("")
             array = plain(value)
         except UnfitError:
             array = np.asarray(None)
@@ -294,7 +294,10 @@ def merge_means(count_a: Float64, mean_a: Float64, count_b: Float64, mean_b: Flo
     count = count_a + count_b
     with np.errstate(invalid="ignore", over="ignore"):  # infinite means
         delta = mean_b - mean_a
-        mean = mean_a + delta * (count_b / np.where(count > 0, count, 1.0))
+        share = count_b / np.where(count > 0, count, 1.0)
+        mean = mean_a + delta * share
+        # The distance of two finite means may be beyond float64, where no mean of both is.
+        mean = np.where(np.isfinite(mean), mean, mean_a * (1.0 - share) + mean_b * share)
         # inf - inf is no distance, but an infinite mean stays infinite when more of its kind comes in.
         mean = np.where(np.isinf(mean_a) | np.isinf(mean_b), mean_a + mean_b, mean)
     return np.where(count_a == 0, mean_b, np.where(count_b == 0, mean_a, mean)), delta
@@ -306,7 +309,8 @@ def _as_values(x: Any, who: str) -> Array:
     try:
         array = plain(x)
     except UnfitError as error:
-        raise TypeError(f"{who}.update: x must be an array, got {error}.") from None
+        got = "rows of unequal length" if error.ragged else error
+        raise TypeError(f"{who}.update: x must be an array, got {got}.") from None
     half = array.dtype.name in ("float16", "float32", "float64", "bfloat16")
     if array.dtype.kind == "O":
         raise TypeError(

@@ -55,7 +55,7 @@ def split(
         If the lengths differ, there are fewer than two samples, `validation_fraction` is not between 0 and 1, or the
         seed is negative.
     TypeError
-        If `validation_fraction` is no number, or `seed` no int.
+        If `validation_fraction` is no number, `seed` no int, or X or y no array.
 
     Examples
     --------
@@ -73,7 +73,8 @@ def split(
     samples = len(X)
     if samples < 2:
         raise ValueError(f"X must have at least two samples to be cut in two, got {samples}; add samples")
-    if isinstance(validation_fraction, bool) or not isinstance(validation_fraction, Real):
+    # NumPy's durations are integers to Python.
+    if isinstance(validation_fraction, (bool, np.timedelta64)) or not isinstance(validation_fraction, Real):
         raise TypeError(
             f"validation_fraction must be a number, got {shown(validation_fraction)}; 0.2 keeps a fifth for validation"
         )
@@ -82,6 +83,8 @@ def split(
             f"validation_fraction must be more than 0 and less than 1, got {shown(validation_fraction)}; "
             "0.2 keeps a fifth for validation"
         )
+    if stratify is not True and stratify is not False and not isinstance(stratify, np.bool_):
+        raise TypeError(f"stratify must be True or False, got {shown(stratify)}")
     if stratify and y.ndim != 1:
         raise ValueError(f"y must hold one class for each sample, got shape {y.shape}; say stratify=False")
     validation = held_out(y, validation_fraction, np.random.default_rng(_checked_seed(seed)), stratify)
@@ -113,7 +116,7 @@ def _checked_seed(seed: Any) -> Any:
         return seed
     try:
         number = operator.index(seed)
-    except TypeError:
+    except Exception:  # an __index__ of somebody else's may raise anything
         raise TypeError(
             f"seed must be None or an int, got {shown(seed)}; pass 0 for the same parts every time"
         ) from None

@@ -14,6 +14,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target, unique_labels
 from sklearn.utils.validation import validate_data
 
+from normcore._shown import shown
 from normcore.nn._checks import Array
 from normcore.training import Callback
 
@@ -276,7 +277,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):  # type: ignore[misc] # sklearn h
         classes = np.unique(labels) if isinstance(self.class_weight, str) else self.classes_
         weights: Array = compute_class_weight(self.class_weight, classes=classes, y=labels)
         if not (weights >= 0).all():
-            raise ValueError(f"class_weight must hold weights that are not negative, got {self.class_weight!r}.")
+            raise ValueError(f"class_weight must hold weights that are not negative, got {shown(self.class_weight)}.")
         return weights[np.searchsorted(classes, labels)]
 
     def _decided(self, output: Array) -> Array:

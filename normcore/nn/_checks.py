@@ -17,6 +17,7 @@ from normcore._shown import shown
 Array = NDArray[Any]
 
 _PARAMETER_DTYPES = (np.dtype(np.float16), np.dtype(np.float32), np.dtype(np.float64))
+_LARGEST = 2**53
 
 
 def as_size(value: Any, name: str, owner: str = "") -> int:
@@ -25,11 +26,27 @@ def as_size(value: Any, name: str, owner: str = "") -> int:
     try:
         # bool is an int to Python, but Linear(True, 3) is always a slip.
         size = -1 if isinstance(value, (bool, np.bool_)) else operator.index(value)
-    except TypeError:
+    except Exception:  # an __index__ of somebody else's may raise anything
         raise TypeError(message) from None
     if size < 1:
         raise ValueError(message)
     return size
+
+
+def as_count(value: Any, name: str, owner: str = "") -> int:
+    """`value` as a positive int that something is counted to: a float still tells it from the next."""
+    count = as_size(value, name, owner)
+    if count > _LARGEST:
+        raise ValueError(f"{owner}{': ' if owner else ''}{name} must be at most 2**53, got {shown(value)}.")
+    return count
+
+
+def listed(value: Any) -> list[Any] | None:
+    """`value` as a list; None where it is not to be iterated over, such as an array of rank 0."""
+    try:
+        return list(value)
+    except Exception:  # an __iter__ of somebody else's may raise anything
+        return None
 
 
 def as_int(value: Any, name: str, owner: str) -> int:
@@ -38,7 +55,7 @@ def as_int(value: Any, name: str, owner: str) -> int:
         if isinstance(value, (bool, np.bool_)):
             raise TypeError
         return operator.index(value)
-    except TypeError:
+    except Exception:  # as above
         raise TypeError(f"{owner}: {name} must be an int, got {shown(value)}.") from None
 
 
@@ -65,7 +82,8 @@ def check_fits_memory(owner: str, **sizes: int) -> None:
 
 def as_number(value: Any, name: str, owner: str, interval: str) -> float:
     """`value` as a finite float inside `interval`, written as in mathematics: "[0, 1)", "(0, inf)"."""
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, Real):
+    # NumPy's durations are integers to Python.
+    if isinstance(value, (bool, np.bool_, np.timedelta64)) or not isinstance(value, Real):
         raise TypeError(f"{owner}: {name} must be a number, got {shown(value)}.")
     try:
         number = float(value)
@@ -84,7 +102,7 @@ def as_float_dtype(dtype: DTypeLike, owner: str) -> np.dtype[Any]:
     try:
         # None means float64 to NumPy and float32 to PyTorch: refused rather than guessed.
         found = np.dtype(object if dtype is None else dtype)
-    except TypeError:
+    except Exception:  # what has an attribute dtype may raise anything
         found = np.dtype(object)
     if found not in _PARAMETER_DTYPES:
         raise TypeError(f"{owner}: dtype must be float32, float64 or float16, got {shown(dtype)}.")

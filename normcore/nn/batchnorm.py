@@ -104,6 +104,8 @@ class _BatchNorm(Norm):
                 eps=self.eps, activation=activation,
             )  # fmt: skip
         updates = count is not None and self.training and self.update_stats
+        if updates:
+            self._check_writeable()
         if updates and self.momentum is not None and self.nonfinite == "propagate":
             result = batch_norm_forward(
                 x, weight, bias, running_mean=self.running_mean, running_var=self.running_var, training=True,
@@ -137,6 +139,14 @@ class _BatchNorm(Norm):
         return batch_norm_forward(
             ctx.x, weight, bias, running_mean=ctx.mean, running_var=var, training=False, eps=self.eps
         )
+
+    def _check_writeable(self) -> None:
+        """Somebody may have replaced a buffer by one that is read-only: seen before another one is written."""
+        for name in self.buffer_names:
+            if not getattr(self, name).flags.writeable:
+                raise ValueError(
+                    f"{type(self).__name__}: {name} is read-only, and training updates it in place; set it to a copy."
+                )
 
     def _is_welcome(self, mean: Array, var: Array) -> bool:
         """Whether the running statistics may take in those of the batch; raises if that was asked for."""

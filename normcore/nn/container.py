@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeVar, overload
 
+from normcore._shown import shown
+
 from ._checks import Array
 from ._norm import Activation, Norm, Skipped, is_pair, is_watched
 from .module import Module
@@ -76,7 +78,7 @@ class Sequential(Module):
         for name in names:
             if not isinstance(name, str) or not name or "." in name or hasattr(type(self), name):
                 raise ValueError(
-                    f"Sequential: the name of a layer must be a word that is no attribute yet, got {name!r}; "
+                    f"Sequential: the name of a layer must be a word that is no attribute yet, got {shown(name)}; "
                     "choose another."
                 )
         steps: list[tuple[Module, Activation | None]] = []

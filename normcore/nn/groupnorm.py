@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import DTypeLike
 
+from normcore._shown import shown
 from normcore.functional import group_norm_backward, group_norm_forward
 
 from ._checks import Array, as_bool, as_float_dtype, as_input, as_number, as_size, check_fits_memory
@@ -65,8 +66,8 @@ class GroupNorm(Norm):
         check_fits_memory("GroupNorm", num_channels=self.num_channels)
         if self.num_channels % self.num_groups:
             raise ValueError(
-                f"GroupNorm: num_groups={self.num_groups} does not divide num_channels={self.num_channels}; "
-                "choose a divisor."
+                f"GroupNorm: num_groups={shown(self.num_groups)} does not divide "
+                f"num_channels={shown(self.num_channels)}; choose a divisor."
             )
         self.eps = as_number(eps, "eps", "GroupNorm", "(0, inf)")
         self.affine = as_bool(affine, "affine", "GroupNorm")

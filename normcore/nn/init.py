@@ -43,7 +43,7 @@ def as_generator(rng: Any, name: str = "rng") -> np.random.Generator:
         if isinstance(rng, (bool, np.bool_)):
             raise TypeError
         seed = operator.index(rng)
-    except TypeError:
+    except Exception:  # an __index__ of somebody else's may raise anything
         raise TypeError(f"{name} must be None, an int or a numpy.random.Generator, got {type(rng).__name__}.") from None
     if seed < 0:
         raise ValueError(f"{name} must not be negative, got {shown(seed)}.")

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from normcore._shown import shown
+
 from ._checks import Array, as_input, as_sample_weight
 
 _REDUCTIONS = ("mean", "sum", "none")
@@ -45,7 +47,7 @@ class Loss:
     def __init__(self, reduction: str = "mean") -> None:
         if not isinstance(reduction, str) or reduction not in _REDUCTIONS:
             known = ", ".join(repr(name) for name in _REDUCTIONS)
-            raise ValueError(f"{type(self).__name__}: reduction must be one of {known}, got {reduction!r}.")
+            raise ValueError(f"{type(self).__name__}: reduction must be one of {known}, got {shown(reduction)}.")
         self.reduction = reduction
 
     def __call__(self, output: Array, target: ArrayLike, sample_weight: ArrayLike | None = None) -> float | Array:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
 
+from normcore._shown import shown
+
 from . import init
-from ._checks import as_bool, as_number, as_size
+from ._checks import as_bool, as_number, as_size, listed
 from .activation import GELU, LeakyReLU, ReLU, Sigmoid, SiLU, Tanh
 from .batchnorm import BatchNorm1d
 from .container import Sequential
@@ -96,26 +98,27 @@ class MLP(Sequential):
         bias: bool = True,
         num_groups: int | None = None,
     ) -> None:
-        if isinstance(sizes, str) or not isinstance(sizes, Iterable):
-            raise TypeError(f"MLP: sizes must be a sequence of ints, such as [784, 64, 10], got {sizes!r}.")
-        sizes = [as_size(size, "each of sizes", "MLP") for size in sizes]
+        found = None if isinstance(sizes, str) else listed(sizes)
+        if found is None:
+            raise TypeError(f"MLP: sizes must be a sequence of ints, such as [784, 64, 10], got {shown(sizes)}.")
+        sizes = [as_size(size, "each of sizes", "MLP") for size in found]
         if len(sizes) < 2:
             raise ValueError(
                 "MLP: sizes must hold at least the numbers of features in and out, such as [784, 64, 10], "
-                f"got {sizes!r}."
+                f"got {shown(sizes)}."
             )
         hidden = len(sizes) - 2
-        norms = [norm] * hidden if norm is None or isinstance(norm, str) else list(_as_iterable(norm))
+        norms = [norm] * hidden if norm is None or isinstance(norm, str) else _as_list(norm)
         if len(norms) != hidden:
             raise ValueError(
                 f"MLP: norm has {len(norms)} entries, but there are {hidden} hidden layers; give one for each."
             )
         for name in norms:
             if name is not None and not (isinstance(name, str) and name in _NORMS):
-                raise ValueError(f"MLP: norm must be one of {', '.join(map(repr, _NORMS))} or None, got {name!r}.")
+                raise ValueError(f"MLP: norm must be one of {', '.join(map(repr, _NORMS))} or None, got {shown(name)}.")
         if not isinstance(activation, str) or activation not in _ACTIVATIONS:
             raise ValueError(
-                f"MLP: activation must be one of {', '.join(map(repr, _ACTIVATIONS))}, got {activation!r}."
+                f"MLP: activation must be one of {', '.join(map(repr, _ACTIVATIONS))}, got {shown(activation)}."
             )
         dropout = as_number(dropout, "dropout", "MLP", "[0, 1]")
 
@@ -152,7 +155,8 @@ def _norm_layer(
     return GroupNorm(num_groups, features, eps=eps, dtype=dtype)
 
 
-def _as_iterable(norm: Any) -> Iterable[str | None]:
-    if not isinstance(norm, Iterable):
-        raise TypeError(f"MLP: norm must be a name, None or a sequence of these, got {norm!r}.")
-    return norm
+def _as_list(norm: Any) -> list[str | None]:
+    found = listed(norm)
+    if found is None:
+        raise TypeError(f"MLP: norm must be a name, None or a sequence of these, got {shown(norm)}.")
+    return found

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from normcore._shown import shown
 from normcore.nn import Parameter
 from normcore.nn._checks import Array, as_bool, as_number
 
@@ -84,8 +85,8 @@ class Adam(Optimizer):
         name = type(self).__name__
         try:
             beta1, beta2 = betas
-        except (TypeError, ValueError):
-            raise ValueError(f"{name}: betas must be a pair of numbers, got {betas!r}.") from None
+        except Exception:  # an __iter__ of somebody else's may raise anything
+            raise ValueError(f"{name}: betas must be a pair of numbers, got {shown(betas)}.") from None
         self.betas = (as_number(beta1, "betas[0]", name, "[0, 1)"), as_number(beta2, "betas[1]", name, "[0, 1)"))
         self.eps = as_number(eps, "eps", name, "[0, inf)")
         self.weight_decay = as_number(weight_decay, "weight_decay", name, "[0, inf)")

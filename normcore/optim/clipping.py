@@ -11,7 +11,7 @@ import numpy as np
 
 from normcore._shown import shown
 from normcore.nn import Module, Parameter
-from normcore.nn._checks import Array, as_bool, as_number
+from normcore.nn._checks import Array, as_bool, as_number, listed
 
 from . import _compiled
 from ._gradients import to_scale
@@ -56,12 +56,12 @@ def clip_grad_norm_(
     TypeError, ValueError
         If an argument is not as above.
     """
-    if isinstance(parameters, Module) or not isinstance(parameters, (Parameter, Iterable)):
+    params = [parameters] if isinstance(parameters, Parameter) else listed(parameters)
+    if isinstance(parameters, Module) or params is None:
         raise TypeError(
             f"clip_grad_norm_: parameters must be an iterable of parameters, got {type(parameters).__name__}; "
             "pass model.parameters()."
         )
-    params = [parameters] if isinstance(parameters, Parameter) else list(parameters)
     for param in params:
         if not isinstance(param, Parameter):
             raise TypeError(
@@ -89,7 +89,9 @@ def clip_grad_norm_(
 
 def _as_order(norm_type: Any) -> float:
     try:
-        order = float(norm_type) if isinstance(norm_type, Real) else math.nan
+        order = (
+            float(norm_type) if isinstance(norm_type, Real) and not isinstance(norm_type, np.timedelta64) else math.nan
+        )
     except OverflowError:  # an int beyond float64
         order = math.nan
     if not order > 0:

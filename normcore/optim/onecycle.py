@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from normcore._shown import shown
-from normcore.nn._checks import as_bool, as_number, as_size
+from normcore.nn._checks import as_bool, as_count, as_number
 
 from .optimizer import Optimizer
 from .schedule import Schedule, as_last_epoch
@@ -80,14 +80,14 @@ class OneCycleLR(Schedule):
         if not isinstance(optimizer, Optimizer):
             raise TypeError(f"{name}: optimizer must be an optimizer object, got {type(optimizer).__name__}.")
         if total_steps is not None:
-            self.total_steps = as_size(total_steps, "total_steps", name)
+            self.total_steps = as_count(total_steps, "total_steps", name)
         elif epochs is not None and steps_per_epoch is not None:
-            self.total_steps = as_size(epochs, "epochs", name) * as_size(steps_per_epoch, "steps_per_epoch", name)
+            self.total_steps = as_count(epochs, "epochs", name) * as_count(steps_per_epoch, "steps_per_epoch", name)
         else:
             raise ValueError(f"{name}: total_steps is missing; pass it, or both epochs and steps_per_epoch.")
         pct_start = as_number(pct_start, "pct_start", name, "[0, 1]")
-        if anneal_strategy not in ("cos", "linear"):
-            raise ValueError(f"{name}: anneal_strategy must be 'cos' or 'linear', got {anneal_strategy!r}.")
+        if not isinstance(anneal_strategy, str) or anneal_strategy not in ("cos", "linear"):
+            raise ValueError(f"{name}: anneal_strategy must be 'cos' or 'linear', got {shown(anneal_strategy)}.")
         self._anneal_func_type = anneal_strategy
         self.cycle_momentum = as_bool(cycle_momentum, "cycle_momentum", name)
         self.use_beta1 = "betas" in optimizer.option_names

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from normcore._shown import shown
 from normcore.nn import Module, Parameter
 from normcore.nn._checks import Array, as_number
 
@@ -230,7 +231,7 @@ class Optimizer:
         unknown = [key for key in given if key not in known]
         if unknown:
             raise ValueError(
-                f"{name}: a group of params has {unknown[0]!r}, which is no option of {name}; "
+                f"{name}: a group of params has {shown(unknown[0])}, which is no option of {name}; "
                 f"it may have {', '.join(('lr', *self.option_names))}."
             )
         options = {key: given.get(key, self._defaults[key]) for key in ("lr", *self.option_names)}
@@ -254,14 +255,14 @@ class Optimizer:
 
     def __repr__(self) -> str:
         groups = self.param_groups
-        shown = []
+        parts = []
         for name in ("lr", *self.option_names):
             values = [group[name] for group in groups]
             if name in self._off_by_default and not any(values):
                 continue
-            shown.append(f"{name}={values[0] if all(value == values[0] for value in values) else values!r}")
+            parts.append(f"{name}={values[0] if all(value == values[0] for value in values) else values!r}")
         count = f"{len(self.params)} parameters" + (f" in {len(groups)} groups" if len(groups) > 1 else "")
-        return f"{type(self).__name__}({count}, {', '.join(shown)})"
+        return f"{type(self).__name__}({count}, {', '.join(parts)})"
 
 
 def _as_list(params: Any, name: str) -> list[Any]:
@@ -273,8 +274,8 @@ def _as_list(params: Any, name: str) -> list[Any]:
         if isinstance(params, Mapping):
             raise TypeError
         found = list(params)
-    except TypeError:
-        got = type(params).__name__ if isinstance(params, Mapping) else repr(params)  # a state dict is long
+    except Exception:  # an __iter__ of somebody else's may raise anything
+        got = type(params).__name__ if isinstance(params, Mapping) else shown(params)  # a state dict is long
         raise TypeError(
             f"{name}: params must be an iterable of parameters, got {got}; pass model.parameters()."
         ) from None

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 from normcore._shown import shown
-from normcore.nn._checks import as_bool, as_int, as_number, as_size
+from normcore.nn._checks import as_bool, as_count, as_int, as_number, listed
 
 from .optimizer import Optimizer
 
@@ -189,7 +189,7 @@ class StepLR(Schedule):
     def __init__(
         self, optimizer: Optimizer, step_size: int, gamma: float = 0.1, last_epoch: int = -1, *, per_epoch: bool = True
     ) -> None:
-        self.step_size = as_size(step_size, "step_size", "StepLR")
+        self.step_size = as_count(step_size, "step_size", "StepLR")
         self.gamma = as_number(gamma, "gamma", "StepLR", "[0, inf)")
         super().__init__(optimizer, last_epoch, per_epoch=per_epoch)
 
@@ -303,7 +303,7 @@ class LinearLR(Schedule):
     ) -> None:
         self.start_factor = as_number(start_factor, "start_factor", "LinearLR", "(0, 1]")
         self.end_factor = as_number(end_factor, "end_factor", "LinearLR", "[0, 1]")
-        self.total_iters = as_size(total_iters, "total_iters", "LinearLR")
+        self.total_iters = as_count(total_iters, "total_iters", "LinearLR")
         super().__init__(optimizer, last_epoch, per_epoch=per_epoch)
 
     def factor(self, step: int) -> float:
@@ -338,7 +338,7 @@ class CosineAnnealingLR(Schedule):
     def __init__(
         self, optimizer: Optimizer, T_max: int, eta_min: float = 0.0, last_epoch: int = -1, *, per_epoch: bool = True
     ) -> None:
-        self.T_max = as_size(T_max, "T_max", "CosineAnnealingLR")
+        self.T_max = as_count(T_max, "T_max", "CosineAnnealingLR")
         self.eta_min = as_number(eta_min, "eta_min", "CosineAnnealingLR", "[0, inf)")
         super().__init__(optimizer, last_epoch, per_epoch=per_epoch)
 
@@ -350,8 +350,10 @@ class CosineAnnealingLR(Schedule):
 def as_last_epoch(value: Any, optimizer: Optimizer, needed: Iterable[str], owner: str) -> int:
     """`last_epoch` as an int from -1 on; to go on, every group must have what the first schedule left there."""
     last_epoch = as_int(value, "last_epoch", owner)
-    if last_epoch < -1:
-        raise ValueError(f"{owner}: last_epoch must be -1 to begin, or the last step that was done, got {last_epoch}.")
+    if not -1 <= last_epoch <= 2**53:
+        raise ValueError(
+            f"{owner}: last_epoch must be -1 to begin, or the last step that was done, got {shown(last_epoch)}."
+        )
     for i, group in enumerate(optimizer.param_groups if last_epoch >= 0 else ()):
         for name in needed:
             if name not in group:
@@ -365,9 +367,10 @@ def as_last_epoch(value: Any, optimizer: Optimizer, needed: Iterable[str], owner
 def as_milestones(milestones: Any, owner: str) -> list[int]:
     """`milestones` as a sorted list of positive ints."""
     message = f"{owner}: milestones must be positive ints, got {shown(milestones)}."
-    if isinstance(milestones, str) or not isinstance(milestones, Iterable):
+    found = None if isinstance(milestones, str) else listed(milestones)
+    if found is None:
         raise TypeError(message)
     try:
-        return sorted(as_size(milestone, "milestones", owner) for milestone in milestones)
+        return sorted(as_count(milestone, "milestones", owner) for milestone in found)
     except (TypeError, ValueError) as error:
         raise type(error)(message) from None

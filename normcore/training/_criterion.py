@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from typing import Any, Protocol, cast
 
+from normcore._shown import shown
 from normcore.nn import BCEWithLogitsLoss, CrossEntropyLoss, Loss, MSELoss
 from normcore.nn._checks import Array
 
@@ -29,7 +30,7 @@ def resolve_loss(loss: Any) -> Criterion:
     known = ", ".join(map(repr, _LOSSES))
     if isinstance(loss, str):
         if loss not in _LOSSES:
-            raise ValueError(f"Trainer: loss must be one of {known} or a loss object, got {loss!r}.")
+            raise ValueError(f"Trainer: loss must be one of {known} or a loss object, got {shown(loss)}.")
         return cast(Criterion, _LOSSES[loss]())
     if isinstance(loss, type) or not callable(loss) or not callable(getattr(loss, "backward", None)):
         raise TypeError(f"Trainer: loss must be one of {known} or a loss object with backward(), got {kind(loss)}.")

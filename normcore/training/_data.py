@@ -29,8 +29,9 @@ def as_array(value: Any, name: str) -> Array:
     try:
         array = plain(value)
     except UnfitError as error:
-        ragged = isinstance(value, (list, tuple))  # of the right type, then
-        raise (ValueError if ragged else TypeError)(f"{name} must be an array, got a {error}.") from None
+        if error.ragged:
+            raise ValueError(f"{name} must be an array, got a {kind(value)} with rows of unequal length.") from None
+        raise TypeError(f"{name} must be an array, got {error}.") from None
     if array.dtype == object and array.ndim == 0:
         raise TypeError(f"{name} must be an array, got {kind(value)}.")
     return array

@@ -12,6 +12,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from normcore._shown import shown
+
 from ._errors import kind
 
 _LEFT = 3600.0  # seconds after which a temporary file is of a process that was killed
@@ -28,7 +30,7 @@ def as_path(value: Any, owner: str, name: str = "path") -> str:
         got = repr(value) if value is None or isinstance(value, (bytes, int, float)) else kind(value)
         raise TypeError(f"{owner}: {name} must be a str or a path, got {got}.")
     if not Path(path).name or path.endswith(("/", os.sep)) or not _can_be_named(path):
-        raise ValueError(f"{owner}: {name} must be the name of a file, got {path!r}.")
+        raise ValueError(f"{owner}: {name} must be the name of a file, got {shown(path)}.")
     return path
 
 

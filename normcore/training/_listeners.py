@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
+from normcore.nn._checks import listed
+
 from ._errors import in_a_line, kind
 from .callback import Callback
 
@@ -19,9 +21,9 @@ def check_callbacks(callbacks: Any) -> list[Callback]:
     """`callbacks` as a list of Callback objects."""
     if callbacks is None:
         return []
-    if not isinstance(callbacks, Iterable):
+    found = listed(callbacks)
+    if found is None:
         raise TypeError(f"callbacks must be a list of Callback objects, got {kind(callbacks)}; put it into a list.")
-    found = list(callbacks)
     for callback in found:
         if not isinstance(callback, Callback):
             raise TypeError(

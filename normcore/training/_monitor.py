@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from normcore._shown import shown
 from normcore.nn._checks import as_number
 
 if TYPE_CHECKING:
@@ -20,9 +21,9 @@ class Monitor:
 
     def __init__(self, owner: str, monitor: str, mode: str, min_delta: float = 0.0) -> None:
         if not isinstance(monitor, str):
-            raise TypeError(f"{owner}: monitor must be a name in the logs, such as 'val_loss', got {monitor!r}.")
-        if mode not in ("auto", "min", "max"):
-            raise ValueError(f"{owner}: mode must be 'auto', 'min' or 'max', got {mode!r}.")
+            raise TypeError(f"{owner}: monitor must be a name in the logs, such as 'val_loss', got {shown(monitor)}.")
+        if not isinstance(mode, str) or mode not in ("auto", "min", "max"):
+            raise ValueError(f"{owner}: mode must be 'auto', 'min' or 'max', got {shown(mode)}.")
         self.owner = owner
         self.name = monitor
         self.min_delta = as_number(min_delta, "min_delta", owner, "[0, inf)")
@@ -65,5 +66,6 @@ def _sign(owner: str, name: str, mode: str) -> int:
     if base in _LARGER or base.endswith("_accuracy"):
         return 1
     raise ValueError(
-        f"{owner}: whether {name!r} should be small or large cannot be told from its name; pass mode='min' or 'max'."
+        f"{owner}: whether {shown(name)} should be small or large cannot be told from its name; pass mode='min' or "
+        "'max' beside monitor."
     )

@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from normcore._shown import shown
 from normcore.nn._checks import Array, as_sample_weight
 
 from ._errors import kind
@@ -21,6 +22,15 @@ def check_sample_weight(value: Any, rows: int, owner: str) -> Array:
     if not weights.any():
         raise ValueError(f"{owner}: sample_weight is 0 everywhere, so no row counts; give some rows a weight.")
     return weights
+
+
+def _is_weight(value: Any) -> bool:
+    if isinstance(value, (bool, np.bool_, np.timedelta64)) or not isinstance(value, Real):
+        return False
+    try:
+        return 0 <= float(value) < np.inf
+    except OverflowError:  # an int beyond float64
+        return False
 
 
 def by_class(class_weight: Any, y: Array) -> Array:
@@ -42,19 +52,23 @@ def by_class(class_weight: Any, y: Array) -> Array:
     classes, inverse, counts = np.unique(labels, return_inverse=True, return_counts=True)
     if isinstance(class_weight, str):
         if class_weight != "balanced":
-            raise ValueError(f"class_weight must be 'balanced' or a dict from class to weight, got {class_weight!r}.")
+            raise ValueError(
+                f"class_weight must be 'balanced' or a dict from class to weight, got {shown(class_weight)}."
+            )
         factors = len(y) / (len(classes) * counts)
     elif isinstance(class_weight, Mapping):
         for label, weight in class_weight.items():
-            if isinstance(weight, (bool, np.bool_)) or not isinstance(weight, Real) or not 0 <= float(weight) < np.inf:
+            if not _is_weight(weight):
                 raise ValueError(
-                    f"class_weight must have finite weights that are not negative, got {weight!r} for class {label!r}."
+                    "class_weight must have finite weights that are not negative, got "
+                    f"{shown(weight)} for class {shown(label)}."
                 )
         known = classes.tolist()
         strangers = [label for label in class_weight if label not in known]
         if strangers:
             raise ValueError(
-                f"class_weight has the class {strangers[0]!r}, which is not in y; its classes are numbered as in y."
+                f"class_weight has the class {shown(strangers[0])}, which is not in y; its classes are numbered as "
+                "in y."
             )
         factors = np.array([float(class_weight.get(label, 1.0)) for label in known])
         if not factors.any():

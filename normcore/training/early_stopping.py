@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from normcore._shown import shown
 from normcore.nn._checks import Array, as_bool, as_int
 
 from ._monitor import Monitor
@@ -61,7 +62,7 @@ class EarlyStopping(Callback):
         self._monitor = Monitor("EarlyStopping", monitor, mode, min_delta)
         self.patience = as_int(patience, "patience", "EarlyStopping")
         if self.patience < 0:
-            raise ValueError(f"EarlyStopping: patience must be 0 or more, got {patience}.")
+            raise ValueError(f"EarlyStopping: patience must be 0 or more, got {shown(patience)}.")
         self.restore_best_weights = as_bool(restore_best_weights, "restore_best_weights", "EarlyStopping")
         self._shapes: dict[str, tuple[int, ...]] = {}  # of the model that is trained
         self._reset()

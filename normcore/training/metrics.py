@@ -11,7 +11,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from normcore.nn._checks import Array, as_size
+from normcore._shown import shown
+from normcore.nn._checks import Array, as_size, listed
 
 from ._pooled import F1, R2, RMSE, PooledMetric
 
@@ -146,7 +147,8 @@ def resolve(metrics: Metrics, binary: bool = False, classes: bool = False) -> di
         return {}
     if isinstance(metrics, str) or callable(metrics):
         metrics = [metrics]
-    if not isinstance(metrics, Iterable):
+    given = listed(metrics)
+    if given is None:
         raise TypeError(
             f"Trainer: metrics must be a name, a function (output, target) -> float, a list or a dict of these, "
             f"got {type(metrics).__name__}."
@@ -156,8 +158,8 @@ def resolve(metrics: Metrics, binary: bool = False, classes: bool = False) -> di
         pairs = list(metrics.items())
     else:
         pairs = [
-            (metric if isinstance(metric, str) else getattr(metric, "__name__", repr(metric)), metric)
-            for metric in metrics
+            (metric if isinstance(metric, str) else getattr(metric, "__name__", shown(metric)), metric)
+            for metric in given
         ]
     found: dict[str, Metric] = {}
     for name, metric in pairs:
@@ -169,13 +171,15 @@ def resolve(metrics: Metrics, binary: bool = False, classes: bool = False) -> di
                 f"got {type(metric).__name__}."
             )
         if not isinstance(name, str):
-            raise TypeError(f"Trainer: metrics must have strings as names, got {name!r}.")
+            raise TypeError(f"Trainer: metrics must have strings as names, got {shown(name)}.")
         if name.startswith("val_"):
             raise ValueError(
-                f"Trainer: metrics has the name {name!r}, but 'val_' stands for validation; choose another name."
+                f"Trainer: metrics has the name {shown(name)}, but 'val_' stands for validation; choose another name."
             )
         if name in ("loss", "lr", "epoch", "seconds") or name in found:
-            raise ValueError(f"Trainer: metrics has the name {name!r}, which is taken; pass a dict with other names.")
+            raise ValueError(
+                f"Trainer: metrics has the name {shown(name)}, which is taken; pass a dict with other names."
+            )
         found[name] = metric
     return found
 
@@ -196,8 +200,8 @@ def _named(name: str, binary: bool, classes: bool) -> Metric:
         return top_k_accuracy(int(top[1]))
     if name not in _KNOWN:
         raise ValueError(
-            f"Trainer: metrics has the unknown name {name!r}; use {', '.join(map(repr, _KNOWN))}, 'top_5_accuracy' or "
-            "a function (output, target) -> float."
+            f"Trainer: metrics has the unknown name {shown(name)}; use {', '.join(map(repr, _KNOWN))}, "
+            "'top_5_accuracy' or a function (output, target) -> float."
         )
     if classes and name == "f1":
         return F1(largest=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from normcore._shown import shown
 from normcore.nn._checks import as_int, as_number
 
 from ._monitor import Monitor
@@ -63,7 +64,9 @@ class ReduceLROnPlateau(Callback):
         self.factor = as_number(factor, "factor", owner, "(0, 1)")
         self.patience, self.cooldown = as_int(patience, "patience", owner), as_int(cooldown, "cooldown", owner)
         if min(self.patience, self.cooldown) < 0:
-            raise ValueError(f"{owner}: patience and cooldown must be 0 or more, got {patience} and {cooldown}.")
+            raise ValueError(
+                f"{owner}: patience and cooldown must be 0 or more, got {shown(patience)} and {shown(cooldown)}."
+            )
         self.min_lr = as_number(min_lr, "min_lr", owner, "[0, inf)")
         self._wait = self._cooling = 0
 

@@ -63,7 +63,7 @@ BELOW = {
         "_arraylike",
         "_shown",
     },
-    "estimators": {"training", "optim", "nn", "functional", "data", "moments", "covariance"},
+    "estimators": {"training", "optim", "nn", "functional", "data", "moments", "covariance", "_shown"},
     "studies": {"estimators", "training", "optim", "nn", "functional", "data", "_config", "_version"},
     "_bench": {"functional", "_config", "_threads"},
     # data for the names of the sets, and for what is wrong with their files
