@@ -11,7 +11,8 @@ from processes import python, running
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="SIGINT cannot be sent to a process of its own on Windows")
 
 FIT = """
-import numpy as np, normcore as nc
+import signal, numpy as np, normcore as nc
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have had it ignored
 X = np.random.default_rng(0).standard_normal((500, 20)).astype("float32")
 y = X[:, :3].argmax(1)
 model = nc.MLP([20, 256, 3], seed=0).eval()
