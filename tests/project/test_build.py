@@ -39,7 +39,7 @@ def build(folder, **switches):
     )
     for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, folder)
-    environment = os.environ | {"CFLAGS": "-O0"} | switches
+    environment = os.environ | {"NORMCORE_FLAGS": "-O0"} | switches  # after setup.py's own -O3
     environment = {
         k: v for k, v in environment.items() if k not in {"NORMCORE_NO_OPENMP", "NORMCORE_DEBUG"} - set(switches)
     }
