@@ -32,4 +32,4 @@ def one_line(error: BaseException) -> str:
 
 def _kind(value: Any) -> str:
     name = type(value).__name__
-    return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
+    return f"{'an' if name[:1].lower() in 'aeiou' or name == 'ndarray' else 'a'} {name}"

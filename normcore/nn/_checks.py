@@ -133,7 +133,8 @@ def as_input(x: Any, owner: str, name: str = "x") -> Array:
 def as_array(value: Any, name: str, owner: str, fill: str = "value") -> Array:
     """`value` as a plain array of whatever kind; a mask would be ignored, so a masked array is refused."""
     if isinstance(value, np.ma.MaskedArray):
-        raise TypeError(f"{owner}: {name} is a masked array, whose mask would be ignored; pass its filled({fill}).")
+        its = f"{name}." if name.isidentifier() else "its "
+        raise TypeError(f"{owner}: {name} is a masked array, whose mask would be ignored; pass {its}filled({fill}).")
     try:
         return plain(value)
     except UnfitError as error:
