@@ -141,6 +141,7 @@ setup(
                     "normcore/workers.h",
                     *glob(f"{PRODUCTS}/*.h"),
                     *glob(f"{LOOPS}/*.h"),
+                    *glob("normcore/*.pxi"),
                     *glob(f"{LOOPS}/*.pxi"),
                     *glob(f"{STEPS}/*.h"),
                 ],
