@@ -132,13 +132,16 @@ def writable_like(name: str, given: Any, like_name: str, like: Array) -> Array:
 
 def intact(ctx: NormContext, plan: Plan) -> None:
     """What a context holds is still of the shapes that its plan speaks of: the kernels check nothing."""
-    parameters = ctx.weight, ctx.bias
+    parameters = [held for held in (ctx.weight, ctx.bias) if held is not None]
     statistics = ctx.mean, ctx.rstd
+    dtypes = [held.dtype if type(held) is np.ndarray else held for held in parameters]
+    dtypes += [] if ctx.bias_dtype is None else [ctx.bias_dtype]
     if (
         not all(type(held) is np.ndarray for held in (ctx.x, *statistics))
+        or not all(isinstance(dtype, np.dtype) and (dtype.kind == "f" or dtype == plan.dtype) for dtype in dtypes)
         or ctx.x.shape != plan.shape
         or ctx.x.dtype != plan.dtype
-        or any(held is not None and np.shape(held) != plan.parameter_shape for held in parameters)
+        or any(held.shape != plan.parameter_shape for held in parameters)
         or any(held.size != plan.groups or held.dtype != np.float64 for held in statistics)
     ):
         raise ValueError("ctx does not hold what forward put there: arrays were replaced or reshaped; call it again")

@@ -193,12 +193,16 @@ cdef inline double second_shift(const Loops* f, double shift, double mean, doubl
 
 cdef inline bint is_tame(double mean, double rstd) noexcept nogil:
     # Whether the sums of a backward pass may be tried in float32.
-    return fits_float(mean) and 1e-10 < rstd < 1e10
+    return comfortable(mean) and 1e-10 < rstd < 1e10
+
+
+cdef inline bint is_sound_sum(double s) noexcept nogil:
+    return s == 0.0 or 1e-25 < fabs(s) < 1e30
 
 
 cdef inline bint is_sound(double s1, double s2) noexcept nogil:
     # Whether they came out: far from overflow, and not so small that products may have vanished.
-    return s1 == 0.0 and s2 == 0.0 or fabs(s1) < 1e30 and fabs(s2) < 1e30 and max(fabs(s1), fabs(s2)) > 1e-25
+    return is_sound_sum(s1) and is_sound_sum(s2)
 
 
 cdef bint streams(Array to, Array source, Array other) noexcept nogil:

@@ -36,6 +36,8 @@ class Axes(NamedTuple):
 CHANNELS = Axes((0, 2), (0, 2))  # of (N, C, S)
 ROWS = Axes((2, 3), (0, 3))  # of (N, G, K, L): G rows share no parameter, then they come again
 
+FAR = 4.0  # deviations between a shift and the mean: with more, sums are taken again
+
 ieee = np.errstate(all="ignore")  # overflow, NaN and Inf follow IEEE without a warning, as in compiled loops
 
 
@@ -62,6 +64,14 @@ def mean_and_var(x: Float, axes: Axes, centred: bool = True) -> tuple[Float64, F
     # Measured from the group's first value, so that a constant group has mean exactly that value and var exactly 0.
     first = x[tuple(slice(0, 1) if axis in over else slice(None) for axis in range(x.ndim))].astype(np.float64)
     shift = np.where(np.isfinite(first), first, 0.0)
+    mean, var = moments(x, shift, over)
+    far = np.square(mean - shift) > FAR**2 * var
+    if far.any():  # the first value was an outlier
+        mean, var = moments(x, np.where(far, mean, shift), over)
+    return mean, var
+
+
+def moments(x: Float, shift: Float64, over: tuple[int, ...]) -> tuple[Float64, Float64]:
     xshift = centre(x, shift)
     mean_xshift = xshift.mean(axis=over, keepdims=True)
     return shift + mean_xshift, np.square(xshift - mean_xshift).mean(axis=over, keepdims=True)

@@ -185,3 +185,40 @@ def test_a_scale_beyond_float32(norm, sign, rng):
     want = norm.expected(x, weight, eps=1e-60)
     assert not 1e-38 < ctx.rstd.max() * weight.max() < 1e38
     np.testing.assert_allclose(y, want.y, rtol=1e-5, atol=1e-5 * np.abs(want.y).max())
+
+
+@ALL
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("size", [1e-35, 1e-37, 1e-41], ids=str)
+@pytest.mark.parametrize("offset", [0.0, 3.0], ids=str)
+def test_values_near_the_end_of_float32(norm, dtype, size, offset, rng):
+    """The mean's remainder beside its float32 part, and products of a backward pass, must not be subnormal."""
+    x, dy, weight, bias = norm.arrays(rng, dtype)
+    x = ((x.astype(np.float64) + offset) * size).astype(dtype)
+    dy = (dy * np.asarray(1e-5, dtype)).astype(dtype)
+    bias = None if bias is None else np.zeros_like(bias)
+    y, ctx = norm.forward(x, weight, bias, eps=1e-12)
+    want = norm.expected(x, weight, bias, eps=1e-12)
+    limits = tol(dtype, x.size, "y")
+    # one unit more is subnormal float32's own
+    np.testing.assert_allclose(
+        y.astype(np.float64), want.y, rtol=limits["rtol"], atol=4e-45 if dtype == "float32" else 0
+    )
+    _, dweight, _ = norm.backward(dy, ctx)
+    want_dweight = norm.expected_backward(dy, x, weight, bias, eps=1e-12)[1]
+    products = np.abs(dy.astype(np.float64) * norm.expected(x, eps=1e-12).y)
+    magnitude = np.bincount(norm.parameters.ravel(), products.ravel()).reshape(norm.parameter_shape)
+    np.testing.assert_array_less(
+        np.abs(dweight.astype(np.float64) - want_dweight), tol(dtype, x.size, "dparam")["rtol"] * magnitude + 4e-45
+    )
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_an_outlier_of_1e30_in_front(dtype, rng):
+    x = rng.standard_normal((10_000, 3)).astype(dtype)
+    x[0] = 1e30
+    norm = Norm("batch", x.shape)
+    _, ctx = norm.forward(x)
+    want = norm.expected(x)
+    np.testing.assert_allclose(ctx.mean, want.mean, **tol("float64", 1, "stats"))
+    np.testing.assert_allclose(ctx.rstd, want.rstd, **tol("float64", 1, "stats"))

@@ -187,6 +187,8 @@ def test_a_context_that_was_tampered_with_is_refused():
     for name, value in [
         ("mean", np.zeros(1)), ("rstd", np.zeros(3)), ("rstd", np.ones(4, np.float32)), ("mean", [0.0] * 4),
         ("x", np.zeros((5, 3))), ("x", x.astype(np.float32)), ("weight", np.ones(2)), ("x", None),
+        ("weight", [1.0] * 4), ("weight", np.ones(4, complex)), ("weight", np.ones(4, object)), ("bias_dtype", 5),
+        ("bias_dtype", np.dtype("O")),
     ]:  # fmt: skip
         ctx = nc.batch_norm_forward(x, np.ones(4))[1]
         setattr(ctx, name, value)

@@ -259,7 +259,7 @@ INLINE void NAME(column_affine_rows)(
         for (ptrdiff_t i = 0; i < n; i++) {
             const double mean = to->mean[c + i], scale = to->scale[c + i], bias = to->bias[c + i];
             const S mean32 = (S)mean, rest = (S)(mean - (double)mean32);
-            const int comfortable_here = fits_float(mean) && comfortable(scale) && fits_float(bias);
+            const int comfortable_here = comfortable(mean) && comfortable(scale) && fits_float(bias);
             for (int k = 0; k < some; k++) {
                 const S v = NAME(get)(x + k * stride + i);
                 NAME(put)(
@@ -352,7 +352,7 @@ INLINE void NAME(column_slope_rows)(
         for (ptrdiff_t i = 0; i < n; i++) {
             const double mean = by->mean[c + i], va = by->a[c + i], vb = by->b[c + i], vc = by->c[c + i];
             const S mean32 = (S)mean, rest = (S)(mean - (double)mean32);
-            const int comfortable_here = fits_float(mean) && comfortable(va) && comfortable(vb) && fits_float(vc);
+            const int comfortable_here = comfortable(mean) && comfortable(va) && comfortable(vb) && fits_float(vc);
             for (int k = 0; k < some; k++) {
                 const S d = NAME(get)(dy + k * stride + i), v = NAME(get)(x + k * stride + i);
                 NAME(put)(

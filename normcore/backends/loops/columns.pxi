@@ -222,7 +222,7 @@ cdef void column_affine(
         s.centre[c] = mean[c]
         s.a[c] = rstd[c] * weight[c]
         s.b[c] = bias[c]
-        to.narrow = to.narrow and fits_float(mean[c]) and comfortable(s.a[c]) and fits_float(bias[c])
+        to.narrow = to.narrow and comfortable(mean[c]) and comfortable(s.a[c]) and fits_float(bias[c])
     tile(s.centre, w.channels, w.width)
     tile(s.a, w.channels, w.width)
     tile(s.b, w.channels, w.width)
@@ -334,7 +334,7 @@ cdef int channels_backward_columns(
         s.b[c] = o.rstd[c] * o.dweight[c] / w.count * scale
         s.c[c] = o.dbias[c] / w.count * scale
         write.by.narrow = (
-            write.by.narrow and fits_float(o.mean[c]) and comfortable(scale) and comfortable(s.b[c])
+            write.by.narrow and comfortable(o.mean[c]) and comfortable(scale) and comfortable(s.b[c])
             and fits_float(s.c[c]))
     tile(s.a, w.channels, w.width)
     tile(s.b, w.channels, w.width)

@@ -26,6 +26,7 @@ typedef enum { NONE, RELU, LEAKY_RELU, SIGMOID, TANH, GELU, GELU_TANH, SILU } Ac
 
 /* Where float32 arithmetic neither overflows nor loses digits. */
 static inline int fits_float(double value) { return fabs(value) < 1e30; }
+/* A factor, or a mean whose remainder beside its float32 part must not be subnormal. */
 static inline int comfortable(double value) { return value == 0.0 || (fabs(value) > 1e-30 && fabs(value) < 1e30); }
 
 /* y = activation((x - mean) * scale + bias), with a mean, scale and bias for each run; where every value of a run has a

@@ -204,7 +204,7 @@ static void NAME(gradients)(
 INLINE void NAME(affine_chunk)(const T *x, ptrdiff_t n, const Affine *to, ptrdiff_t k, ptrdiff_t at, T *y) {
     const double mean_k = to->mean[k], scale_k = to->scale[k], bias_k = to->weights ? 0.0 : to->bias[k];
     ptrdiff_t i = 0;
-    if (STORAGE != 64 && !(fits_float(mean_k) && comfortable(scale_k) && fits_float(bias_k) && to->narrow)) {
+    if (STORAGE != 64 && !(comfortable(mean_k) && comfortable(scale_k) && fits_float(bias_k) && to->narrow)) {
         for (; i < n; i++) {
             double weight = to->weights ? to->weights[at + i] : 1.0, bias = to->weights ? to->biases[at + i] : bias_k;
             NAME(put)(y + i, ((double)NAME(get)(x + i) - mean_k) * scale_k * weight + bias);
@@ -285,7 +285,7 @@ INLINE void NAME(slope_chunk)(const T *dy, const T *x, ptrdiff_t n, const Slope 
     const double mean_k = by->mean[k], a_k = by->a[k], b_k = by->b[k], c_k = by->c[k];
     ptrdiff_t i = 0;
     if (STORAGE != 64
-        && !(fits_float(mean_k) && comfortable(a_k) && comfortable(b_k) && fits_float(c_k) && by->narrow)) {
+        && !(comfortable(mean_k) && comfortable(a_k) && comfortable(b_k) && fits_float(c_k) && by->narrow)) {
         for (; i < n; i++) {
             double d = (double)NAME(get)(dy + i) * (by->weights ? by->weights[at + i] : 1.0);
             NAME(put)(dx + i, d * a_k - (((double)NAME(get)(x + i) - mean_k) * b_k + c_k));

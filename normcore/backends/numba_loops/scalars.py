@@ -66,14 +66,18 @@ def centres(mean, rstd, c0, c1, itemsize):
 @compiled()
 def is_tame(mean, rstd):
     """Whether the sums of a backward pass may be tried in float32."""
-    return abs(mean) < LARGE and 1e-10 < rstd < 1e10
+    return moderate_factor(mean) and 1e-10 < rstd < 1e10
+
+
+@compiled()
+def is_sound_sum(value):
+    return value == 0.0 or 1e-25 < abs(value) < 1e30
 
 
 @compiled()
 def is_sound(sum1, sum2):
     """Whether they came out: far from overflow, and not so small that products may have vanished."""
-    size1, size2 = abs(sum1), abs(sum2)
-    return (size1 == 0.0 and size2 == 0.0) or (size1 < 1e30 and size2 < 1e30 and max(size1, size2) > 1e-25)
+    return is_sound_sum(sum1) and is_sound_sum(sum2)
 
 
 @compiled()
@@ -102,13 +106,15 @@ def moderate_factor(value):
 @compiled()
 def fits_forward(mean, scale, bias):
     """Whether the normalisation may be computed in float32 without losing more than rounding."""
-    return moderate(mean) and moderate_factor(scale) and moderate(bias)
+    return moderate_factor(mean) and moderate_factor(scale) and moderate(bias)
 
 
 @compiled()
 def fits_backward(mean, weight, mean_dxhat, slope, scale):
     small_weight = (abs(weight) < WEIGHT_LARGE and abs(weight) * WEIGHT_LARGE > 1.0) or weight == 0.0
-    return small_weight and moderate(mean) and moderate(mean_dxhat) and moderate(slope) and moderate_factor(scale)
+    return (
+        small_weight and moderate_factor(mean) and moderate(mean_dxhat) and moderate(slope) and moderate_factor(scale)
+    )
 
 
 @compiled()
