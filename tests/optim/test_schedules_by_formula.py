@@ -20,6 +20,7 @@ from normcore.optim import (
     MultiStepLR,
     OneCycleLR,
     Optimizer,
+    Schedule,
     SequentialLR,
     StepLR,
 )
@@ -132,9 +133,11 @@ def test_a_cycle_takes_over_the_phases_of_another():
     assert short.state_dict() == long.state_dict()
     state = long.state_dict()
     short.load_state_dict(state)
+    before = copy.deepcopy(state)
     for given in (state, short.state_dict(), long.state_dict()):  # copies
         given["_schedule_phases"][0]["end_step"] = 1000
         given["_schedule_phases"].pop()
+    assert long.state_dict() == short.state_dict() == before
     for _ in range(20):
         long.step()
         short.step()
@@ -194,6 +197,20 @@ def test_per_epoch_reaches_every_schedule():
         assert schedule.per_epoch is False
         assert repr(schedule).endswith(", per_epoch=False)")
     assert repr(MultiStepLR(o, [4, 2], 0.5)) == "MultiStepLR(milestones=[2, 4], gamma=0.5, per_epoch=True)"
+
+
+def test_defaults_of_schedules():
+    class Halving(Schedule):
+        def factor(self, step):
+            return 0.5**step
+
+    schedule = Halving(optimizer())
+    assert schedule.per_epoch is True
+    schedule.step()
+    assert schedule.get_last_lr() == [0.5, 5.0]
+    schedule = MultiStepLR(optimizer(), [1])
+    schedule.step()
+    assert schedule.get_last_lr() == [0.1, 1.0]
 
 
 def test_a_repr_hides_what_is_not_an_option():
