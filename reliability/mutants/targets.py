@@ -36,7 +36,7 @@ GROUPS = {
         ("moments.py", "covariance.py", "_streaming.py"),
         tuple(
             f"core/test_{name}.py"
-            for name in ("moments", "moments_edges", "streaming", "covariance", "covariance_edges")
+            for name in ("moments", "moments_edges", "streaming", "streaming_edges", "covariance", "covariance_edges")
         ),
     ),
     "optim": Group(("optim/*.py",), ("optim",)),

@@ -37,6 +37,9 @@ def parameters(axes, shape):
 def test_an_activation_by_its_formula(code):
     want = [FORMULAS[ACTIVATIONS[code]](float(z)) for z in Z]
     np.testing.assert_allclose(reference_activations.activate(Z, code), want, rtol=1e-13, atol=1e-15)
+    for function in (reference_activations.activate, reference_activations.derivative):
+        nothing = function(np.empty((0, 3)), code)
+        assert (nothing.shape, nothing.dtype) == ((0, 3), np.float64)
 
 
 @pytest.mark.parametrize("code", CODES)
