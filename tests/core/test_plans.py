@@ -217,7 +217,11 @@ def test_what_lies_beyond_is_not(value):
 
 
 @pytest.mark.parametrize("name", ["momentum", "eps"])
-@pytest.mark.parametrize("value", ["0.5", b"1", True, np.True_, None, [1], Weird(), 1j])
+@pytest.mark.parametrize(
+    "value",
+    ["0.5", b"1", True, np.True_, None, [1], Weird(), 1j, np.array([0.5]), np.ma.array(0.5, mask=True)],
+    ids=repr,
+)
 def test_what_is_no_number_is_refused(name, value):
     with pytest.raises(TypeError, match=rf"^{name} must be a"):
         nc.batch_norm(np.ones((3, 2)), training=True, **{name: value})

@@ -97,3 +97,25 @@ def test_a_gradient_of_a_subclass_is_its_values():
     SGD([param], lr=1.0, momentum=0.5).step()
     np.testing.assert_array_equal(np.asarray(param.data), -values)
     assert type(param.data) is np.ndarray
+
+
+@pytest.mark.parametrize(
+    ("order", "shown"),
+    [
+        (3, None),
+        (10**400, "an int of 1329 bits"),
+        (-(10**400), "an int of 1329 bits"),
+        (0, "0"),
+        ("2", "'2'"),
+        (np.nan, "nan"),
+    ],
+)
+def test_the_order_of_a_norm(order, shown):
+    param = parameter(np.full((2, 3), 2.0))
+    if shown is None:  # the cube root of 6 cubes of 2
+        assert clip_grad_norm_([param], 100.0, norm_type=order) == pytest.approx(48 ** (1 / 3), rel=1e-15)
+        return
+    message = f"clip_grad_norm_: norm_type must be above 0, or inf, got {shown}."
+    with pytest.raises(ValueError, match="^" + re.escape(message)):
+        clip_grad_norm_([param], 100.0, norm_type=order)
+    np.testing.assert_array_equal(param.grad, np.full((2, 3), 2.0))
