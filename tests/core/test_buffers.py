@@ -100,6 +100,18 @@ def test_an_array_is_walked_where_it_lies(turned):
     np.testing.assert_array_equal(view.reshape(-1), np.arange(120.0))
 
 
+def test_an_input_that_is_in_no_order_is_copied():
+    x = np.arange(48.0).reshape(4, 6, 2)
+    plan = plan_of("batch_norm", x, training=True)
+    assert _buffers.in_walk(plan, x) is x
+    for view in (x[:, ::2], x[::-1]):
+        plan = plan_of("batch_norm", view, training=True)
+        copy = _buffers.in_walk(plan, view)
+        assert copy.flags.c_contiguous
+        assert not np.shares_memory(copy, x)
+        np.testing.assert_array_equal(copy, view)
+
+
 @pytest.mark.parametrize("turned", [False, True])
 def test_input_and_result(turned):
     """Which memory a kernel reads and writes: nothing is copied that lies in the plan's order already."""
