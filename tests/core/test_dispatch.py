@@ -186,7 +186,7 @@ def test_the_remedy_for_missing_kernels(monkeypatch, in_tree):
     )
 
 
-def test_whether_numba_is_there(monkeypatch):
+def test_whether_the_optional_backend_is_there(monkeypatch):
     asked = []
     monkeypatch.setattr(importlib.util, "find_spec", asked.append)
     missing = 'the numba backend needs Numba, which is not installed; run pip install "normcore-cpu[numba]"'

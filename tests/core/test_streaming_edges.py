@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import operator
 import re
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -224,8 +226,9 @@ def test_nothing_beside_a_large_constant_changes_it(empty_first):
 
 def test_a_constant_with_weights_is_that_constant(rng):
     """Shares that do not quite add up to 1 make no variance, and none below zero."""
-    for _ in range(200):
-        value, weights = rng.standard_normal(), rng.random(int(rng.integers(2, 9)))
+    for i in range(300):
+        weights = rng.random(int(rng.integers(2, 9)))
+        value = (rng.standard_normal(), np.finfo(float).max, -5e-324)[i % 3]
         x = np.stack([np.full(len(weights), value), np.arange(len(weights))], 1)
         for kind in (nc.RunningMoments, nc.RunningCovariance):
             m = kind()
@@ -235,3 +238,53 @@ def test_a_constant_with_weights_is_that_constant(rng):
     one = nc.RunningCovariance()
     one.update(np.array([[0.1, 0.7]]), [0.3])
     np.testing.assert_array_equal(one.cov, np.zeros((2, 2)))
+
+
+# --- holes, weights and roundings -------------------------------------------------------------------------------------
+
+
+def test_holes_are_of_values_in_moments_and_of_rows_in_covariances():
+    x = np.array([[1.0, 10.0], [NAN, 20.0], [3.0, 60.0], [5.0, NAN]])
+    m, c = nc.RunningMoments(), nc.RunningCovariance()
+    m.update(x)
+    c.update(x)
+    assert (m.count.tolist(), m.mean.tolist()) == ([3.0, 3.0], [3.0, 30.0])
+    np.testing.assert_allclose(m.var, [8 / 3, 1400 / 3], rtol=1e-15)
+    assert (c.count, c.mean.tolist(), c.cov.tolist()) == (2.0, [2.0, 35.0], [[1.0, 25.0], [25.0, 625.0]])
+    weights = [1.0, 5.0, 3.0, 0.0]
+    m, c = nc.RunningMoments(), nc.RunningCovariance()
+    m.update(x, weights)
+    c.update(x, weights)
+    assert (m.count.tolist(), m.mean.tolist()) == ([4.0, 9.0], [2.5, 290 / 9])
+    np.testing.assert_allclose(m.var[0], 0.75, rtol=1e-15)
+    assert (m.min.tolist(), m.max.tolist()) == ([1.0, 10.0], [3.0, 60.0])
+    assert (c.count, c.mean.tolist()) == (4.0, [2.5, 47.5])
+    np.testing.assert_allclose(c.cov, [[0.75, 18.75], [18.75, 468.75]], rtol=1e-15)
+    c = nc.RunningCovariance()
+    c.update(np.r_[x, [[7.0, 8.0]]], [1.0, 5.0, 3.0, 1.0, 0.0])  # a row without weight that has all its values
+    assert (c.count, c.mean.tolist()) == (4.0, [2.5, 47.5])
+
+
+def test_neighbours_among_floats_are_told_apart():
+    """Their mean lies between them: the variance is taken about it, not about the float beside it."""
+    step = 2.0**-52
+    x = np.array([[1.0, 3.0], [1.0 + step, 5.0]])
+    for kind in (nc.RunningMoments, nc.RunningCovariance):
+        m = kind()
+        m.update(x, [0.5, 0.5])
+        np.testing.assert_allclose(m.var, [step**2 / 4, 1.0], rtol=1e-15)
+    np.testing.assert_allclose(m.cov[0, 1], step / 2, rtol=1e-15)
+
+
+@KINDS
+def test_a_weighted_mean_is_the_nearest_float_or_the_next(rng, kind):
+    x, weights = rng.standard_normal((300, 4)) * 1e-3 + 1e3, rng.random(300)
+    exact_weights = [Fraction(w) for w in weights]
+    m = kind()
+    m.update(x, weights)
+    for feature, mean in enumerate(m.mean):
+        values = [Fraction(v) for v in x[:, feature]]
+        exact = sum(map(operator.mul, exact_weights, values)) / sum(exact_weights)
+        assert abs(Fraction(mean) - exact) <= Fraction(np.spacing(mean))
+        var = sum(w * (v - exact) ** 2 for w, v in zip(exact_weights, values, strict=True)) / sum(exact_weights)
+        np.testing.assert_allclose(m.var[feature], float(var), rtol=1e-13)
