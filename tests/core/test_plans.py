@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from norms import SMALL, every_norm
+from norms import EVERY_DTYPE, SMALL, every_norm
+from tolerances import EPS
 
 import normcore as nc
 from normcore import _dispatch
@@ -78,6 +79,11 @@ def test_a_plan_of_row_norms():
     assert (plan.sizes, plan.groups, plan.group_size, plan.walk) == ((12, 1, 12), 12, 12, "rows")
     plan = plan_of("instance_norm", x, np.zeros(6), np.ones(6), use_input_stats=False)
     assert (plan.sizes, plan.groups, plan.walk, plan.training) == ((2, 6, 12), 6, "channels", False)
+
+
+@EVERY_DTYPE
+def test_the_machine_epsilon_of_a_dtype(dtype):
+    assert plan_of("rms_norm", np.ones((2, 3), dtype), 3).eps == EPS[np.dtype(dtype).name]
 
 
 @pytest.mark.parametrize("shape", [(1, 0), (5, 0), (0, 0), (1, 0, 3), (2, 0, 0)])

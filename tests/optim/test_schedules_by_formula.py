@@ -208,9 +208,10 @@ def test_defaults_of_schedules():
     assert schedule.per_epoch is True
     schedule.step()
     assert schedule.get_last_lr() == [0.5, 5.0]
-    schedule = MultiStepLR(optimizer(), [1])
-    schedule.step()
-    assert schedule.get_last_lr() == [0.1, 1.0]
+    for kind, when in ((MultiStepLR, [1]), (StepLR, 1)):
+        schedule = kind(optimizer(), when)
+        schedule.step()
+        assert schedule.get_last_lr() == [0.1, 1.0]
 
 
 def test_a_repr_hides_what_is_not_an_option():

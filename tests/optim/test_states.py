@@ -279,6 +279,14 @@ def test_an_optimizer_leaves_subclassing_to_others_too():
     assert Own([Parameter(np.ones(2))], lr=0.5).lr == 0.5
 
 
+@pytest.mark.parametrize("key", ["initial_lr", "max_lr", "min_lr", "max_momentum", "base_momentum", "name"])
+def test_a_group_may_hold_what_schedules_leave_there(key):
+    optimizer = SGD([{"params": [Parameter(np.ones(2))], key: 0.5}], lr=0.25)
+    assert optimizer.param_groups[0][key] == 0.5
+    with pytest.raises(ValueError, match=f"not {key}"):
+        SGD([{"params": [Parameter(np.ones(2))], f"not {key}": 0.5}], lr=0.25)
+
+
 @pytest.mark.parametrize("backend", ["cython", "reference"])
 @pytest.mark.parametrize("dampening", [-1.0, 0.0, 0.5, 1.0])
 def test_dampening_by_hand(backend, dampening):
