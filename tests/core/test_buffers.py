@@ -162,11 +162,11 @@ def test_statistics_of_turned_rows_go_there_and_back():
     assert plan.order == (2, 0, 1, 3)
     assert plan.row_axes == 3
     rows = np.arange(24.0)  # in the order of memory
+    want = [rows.reshape(4, 2, 3)[k, i, j] for i in range(2) for j in range(3) for k in range(4)]
     into = _buffers.room_in_c_order(plan, rows)
     assert into.shape == (24,)
     assert not np.shares_memory(into, rows)
     _buffers.to_c_order(plan, rows, into)
-    want = [rows.reshape(4, 2, 3)[k, i, j] for i in range(2) for j in range(3) for k in range(4)]
     np.testing.assert_array_equal(into, want)
     back = _buffers.to_walk_order(plan, into)
     assert back.shape == (24,)
@@ -192,3 +192,12 @@ def test_a_result_is_delivered_into_out():
     assert _buffers.delivered(result, Operands(x, out=out, returned=returned)) is returned
     np.testing.assert_array_equal(out, result)
     assert _buffers.delivered(out, Operands(x, out=out, returned=returned)) is returned
+
+
+def test_a_fresh_result_has_the_order_of_its_input():
+    x = np.empty((4, 2, 3, 5)).transpose(1, 2, 0, 3)
+    plan = plan_of("layer_norm", x, 5)
+    fresh = _buffers._fresh(plan)
+    assert (fresh.shape, fresh.strides) == (x.shape, x.strides)
+    two = plan_of("layer_norm", np.empty((4, 2, 5)).transpose(1, 0, 2), 5)
+    np.testing.assert_array_equal(_buffers.to_walk_order(two, np.arange(8.0)), [0, 4, 1, 5, 2, 6, 3, 7])

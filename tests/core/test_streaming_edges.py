@@ -265,13 +265,21 @@ def test_holes_are_of_values_in_moments_and_of_rows_in_covariances():
     assert (c.count, c.mean.tolist()) == (4.0, [2.5, 47.5])
 
 
+@KINDS
+def test_an_infinity_without_weight_is_not_there(kind):
+    m = kind()
+    with np.errstate(all="raise"):
+        m.update(np.array([[1.0, 10.0], [INF, 20.0], [3.0, 30.0]]), [1.0, 0.0, 1.0])
+    assert (m.mean.tolist(), m.var.tolist()) == ([2.0, 20.0], [1.0, 100.0])
+
+
 def test_neighbours_among_floats_are_told_apart():
     """Their mean lies between them: the variance is taken about it, not about the float beside it."""
     step = 2.0**-52
     x = np.array([[1.0, 3.0], [1.0 + step, 5.0]])
     for kind in (nc.RunningMoments, nc.RunningCovariance):
         m = kind()
-        m.update(x, [0.5, 0.5])
+        m.update(x, [1.5, 1.5])
         np.testing.assert_allclose(m.var, [step**2 / 4, 1.0], rtol=1e-15)
     np.testing.assert_allclose(m.cov[0, 1], step / 2, rtol=1e-15)
 

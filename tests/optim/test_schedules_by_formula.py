@@ -214,6 +214,24 @@ def test_defaults_of_schedules():
         assert schedule.get_last_lr() == [0.1, 1.0]
 
 
+def test_defaults_of_a_line_and_a_cosine():
+    line, cosine = LinearLR(optimizer()), CosineAnnealingLR(optimizer(), 2)
+    for step in range(7):
+        np.testing.assert_allclose(line.get_last_lr(), np.array([1.0, 10.0]) * min(1, (5 + 2 * step) / 15), rtol=1e-14)
+        line.step()
+    for _ in range(2):
+        cosine.step()
+    assert cosine.get_last_lr() == [0.0, 0.0]
+
+
+def test_milestones_are_loaded_with_their_factor():
+    first, second = MultiStepLR(optimizer(), [1, 3], 0.5), MultiStepLR(optimizer(), [2])
+    first.step()
+    second.load_state_dict(first.state_dict())
+    assert repr(second) == repr(first) == "MultiStepLR(milestones=[1, 3], gamma=0.5, per_epoch=True)"
+    assert second.get_last_lr() == [0.5, 5.0]
+
+
 def test_a_repr_hides_what_is_not_an_option():
     assert "_anneal_func_type" in OneCycleLR(optimizer(), 1.0, 5).state_dict()
     assert repr(OneCycleLR(optimizer(), 1.0, 5)) == "OneCycleLR(total_steps=5, cycle_momentum=True, per_epoch=False)"
