@@ -229,7 +229,7 @@ class Streaming:
     def _feature_axis(self, x: Array) -> int | None:
         if x.ndim == 1 and self.axis in (-1, 0):
             return None
-        if x.ndim == 0 or not -x.ndim <= self.axis < x.ndim:
+        if not -x.ndim <= self.axis < x.ndim:
             raise ValueError(
                 f"{self._name}.update: x has shape {x.shape}, which has no axis {shown(self.axis)} of features; "
                 "reshape x."
@@ -245,8 +245,6 @@ class Streaming:
 
     def _numbers(self, key: str, value: Any) -> Array:
         try:
-            if isinstance(value, np.ma.MaskedArray):
-                raise UnfitError("")
             array = plain(value)
         except UnfitError:
             array = np.asarray(None)

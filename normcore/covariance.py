@@ -198,7 +198,8 @@ class _Products:
                 x *= np.sqrt(weights)[:, None]
             new.products = x.T @ x
             if weights is not None:
-                new.products -= np.multiply.outer(rest, rest) * new.count
+                off = np.multiply.outer(rest, rest) * new.count
+                np.subtract(new.products, off, out=new.products, where=~np.isinf(new.products))  # inf - inf
                 np.fill_diagonal(new.products, np.maximum(np.diagonal(new.products), 0.0))
         merged = self.merged(new)
         self.count, self.mean, self.products = merged.count, merged.mean, merged.products

@@ -223,7 +223,9 @@ class _Moments:
             share *= x
             rest = down(np.add, share, 0.0)
             share *= x
-            self.squares = self.count * np.maximum(down(np.add, share, 0.0) - rest * rest, 0.0)
+            spread = down(np.add, share, 0.0)  # beyond every float, the rest's square may be so too: inf - inf
+            spread = np.where(np.isinf(spread), spread, np.maximum(spread - rest * rest, 0.0))
+            self.squares = self.count * spread
             self.mean = self.mean + np.where(np.isfinite(rest), rest, 0.0)
             constant = low == high  # shares that do not quite add up to 1 make no variance
             self.mean = np.where(constant, low, self.mean)

@@ -38,9 +38,6 @@ ROWS = Axes((2, 3), (0, 3))  # of (N, G, K, L): G rows share no parameter, then 
 
 FAR = 4.0  # deviations between a shift and the mean: with more, sums are taken again
 
-ieee = np.errstate(all="ignore")  # overflow, NaN and Inf follow IEEE without a warning, as in compiled loops
-
-
 # Overflow and NaN are IEEE's, as in the compiled backends, whatever np.seterr says.
 quietly = np.errstate(all="ignore")
 
@@ -124,13 +121,11 @@ def per_channel(v: Float64) -> Float64:
     return v[:, np.newaxis]
 
 
-@ieee
 @quietly
 def channels_stats(x: Float, mean: Float64, var: Float64, num_threads: int = 1) -> None:
     mean[:], var[:] = (v.ravel() for v in mean_and_var(x, CHANNELS))
 
 
-@ieee
 @quietly
 def channels_forward(
     x: Float,
@@ -151,7 +146,6 @@ def channels_forward(
     normalise(x, per_channel(weight), per_channel(bias), per_channel(mean), per_channel(rstd), y, activation)
 
 
-@ieee
 @quietly
 def channels_backward(
     dy: Float,
@@ -193,7 +187,6 @@ class RowViews(NamedTuple):
         return cls((rows // groups, groups, segments, length), (rows // groups, groups, 1, 1), (groups, segments, 1))
 
 
-@ieee
 @quietly
 def rows_forward(
     x: Float,
@@ -219,7 +212,6 @@ def rows_forward(
     )  # fmt: skip
 
 
-@ieee
 @quietly
 def rows_backward(
     dy: Float,

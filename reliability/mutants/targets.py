@@ -23,15 +23,20 @@ class Group(NamedTuple):
 
 GROUPS = {
     "plan": Group(
-        ("_plan.py", "_planners.py", "_checks.py", "_memory.py", "_buffers.py", "_dispatch.py", "functional/*.py"),
+        (
+            *("_plan.py", "_planners.py", "_checks.py", "_memory.py", "_buffers.py", "_running.py"),
+            *("_dispatch.py", "functional/*.py"),
+        ),
         ("core", "test_flags.py"),
     ),
-    "reference": Group(("backends/reference*.py", "backends/__init__.py"), ("core",)),
+    "reference": Group(
+        ("backends/reference*.py", "backends/__init__.py"), ("core",), "(reference or test_dispatch) and not numba"
+    ),
     "moments": Group(
         ("moments.py", "covariance.py", "_streaming.py"),
         tuple(
             f"core/test_{name}.py"
-            for name in ("moments", "moments_edges", "streaming", "covariance", "covariance_edges")
+            for name in ("moments", "moments_edges", "streaming", "streaming_edges", "covariance", "covariance_edges")
         ),
     ),
     "optim": Group(("optim/*.py",), ("optim",)),

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.metadata
+import importlib.util
+import os
 import sys
 import threading
 
@@ -142,6 +145,56 @@ def test_a_wrong_name_in_the_environment_is_an_error():
 # --- where nothing is compiled ----------------------------------------------------------------------------------------
 
 BROKEN = "import sys; sys.modules['normcore.backends.cython_kernels'] = None\n"
+
+
+def test_a_backend_that_cannot_be_imported_says_why(monkeypatch):
+    """Only what is missing is told to be missing: any other error of an import is told as it is."""
+
+    def broken(missing):
+        def import_module(name):
+            raise ImportError(f"no {missing} for {name}", name=missing)
+
+        monkeypatch.setattr(importlib, "import_module", import_module)
+
+    needs = r'^the numba backend needs Numba, which is not installed; run pip install "normcore-cpu\[numba\]"$'
+    broken("numba")
+    with pytest.raises(ImportError, match=needs):
+        backends.load("numba")
+    with pytest.raises(ImportError, match=r"^no numba for normcore\.backends\.reference$"):
+        backends.load("reference")
+    broken("llvmlite")
+    with pytest.raises(ImportError, match=r"^no llvmlite for normcore\.backends\.numba_kernels$"):
+        backends.load("numba")
+    with pytest.raises(
+        ImportError, match=r"^the cython backend is not built here \(no llvmlite for .*cython_kernels\); "
+    ):
+        backends.load("cython")
+
+
+@pytest.mark.parametrize("in_tree", [True, False])
+def test_the_remedy_for_missing_kernels(monkeypatch, in_tree):
+    asked = []
+    monkeypatch.setattr(os.path, "exists", lambda path: asked.append(path) or in_tree)
+    remedy = backends._remedy()
+    monkeypatch.undo()
+    assert asked == [os.path.join(os.path.dirname(backends.__file__), "cython_kernels.pyx")]
+    assert remedy == (
+        "Python has found the source tree before any installed copy: run elsewhere, or install the tree itself "
+        "with pip install -e ."
+        if in_tree
+        else "install normcore-cpu with a C compiler at hand"
+    )
+
+
+def test_whether_the_optional_backend_is_there(monkeypatch):
+    asked = []
+    monkeypatch.setattr(importlib.util, "find_spec", asked.append)
+    missing = 'the numba backend needs Numba, which is not installed; run pip install "normcore-cpu[numba]"'
+    assert backends.numba_status() == missing
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: f"1.2.3 of {name}")
+    assert backends.numba_status() == "available (Numba 1.2.3 of numba), runs only when asked for by name"
+    assert asked == ["numba"]
 
 
 def test_without_compiled_kernels_the_reference_runs_and_says_so_once():

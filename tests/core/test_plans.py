@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from norms import SMALL, every_norm
+from norms import EVERY_DTYPE, SMALL, every_norm
+from tolerances import EPS
 
 import normcore as nc
 from normcore import _dispatch
@@ -78,6 +79,11 @@ def test_a_plan_of_row_norms():
     assert (plan.sizes, plan.groups, plan.group_size, plan.walk) == ((12, 1, 12), 12, 12, "rows")
     plan = plan_of("instance_norm", x, np.zeros(6), np.ones(6), use_input_stats=False)
     assert (plan.sizes, plan.groups, plan.walk, plan.training) == ((2, 6, 12), 6, "channels", False)
+
+
+@EVERY_DTYPE
+def test_the_machine_epsilon_of_a_dtype(dtype):
+    assert plan_of("rms_norm", np.ones((2, 3), dtype), 3).eps == EPS[np.dtype(dtype).name]
 
 
 @pytest.mark.parametrize("shape", [(1, 0), (5, 0), (0, 0), (1, 0, 3), (2, 0, 0)])
@@ -217,7 +223,11 @@ def test_what_lies_beyond_is_not(value):
 
 
 @pytest.mark.parametrize("name", ["momentum", "eps"])
-@pytest.mark.parametrize("value", ["0.5", b"1", True, np.True_, None, [1], Weird(), 1j])
+@pytest.mark.parametrize(
+    "value",
+    ["0.5", b"1", True, np.True_, None, [1], Weird(), 1j, np.array([0.5]), np.ma.array(0.5, mask=True)],
+    ids=repr,
+)
 def test_what_is_no_number_is_refused(name, value):
     with pytest.raises(TypeError, match=rf"^{name} must be a"):
         nc.batch_norm(np.ones((3, 2)), training=True, **{name: value})
@@ -281,3 +291,54 @@ def test_a_learned_call_goes_to_the_backend_that_was_chosen(monkeypatch):
         _, ctx = nc.batch_norm_forward(x)
         nc.batch_norm_backward(x, ctx)
     assert went == ["reference", "reference"]
+
+
+@pytest.mark.parametrize("name", ["x", "mean", "rstd", "weight", "bias"])
+def test_a_context_whose_arrays_were_replaced_is_refused(name):
+    """The kernels check nothing: each way in which one array may have become another."""
+    x, weight = np.arange(24.0).reshape(2, 3, 4), np.arange(1.0, 4.0)
+    _, ctx = nc.batch_norm_forward(x, weight, weight, training=True, activation="relu")
+    kept = getattr(ctx, name)
+    want = nc.batch_norm_backward(x, ctx)
+    others = [kept[:-1], np.concatenate([kept, kept])]
+    others += [kept[None]] if name in ("x", "weight", "bias") else [kept.view(np.matrix)]
+    others += [kept.astype(np.float32), kept.tolist(), None] if name in ("x", "mean", "rstd") else []
+    for other in others:
+        setattr(ctx, name, other)
+        with pytest.raises(ValueError, match=r"^ctx does not hold what forward put there: arrays were replaced"):
+            nc.batch_norm_backward(x, ctx)
+    setattr(ctx, name, kept.copy())
+    for got, expected in zip(nc.batch_norm_backward(x, ctx), want, strict=True):
+        np.testing.assert_array_equal(got, expected)
+
+
+class Tagged(np.ndarray):
+    """An array of somebody else's."""
+
+
+def test_the_out_that_was_given_is_returned():
+    x = np.arange(12.0).reshape(4, 3)
+    want, ctx = nc.batch_norm_forward(x, training=True)
+    gradient = nc.batch_norm_backward(x, ctx)[0]
+    for _ in range(3):
+        out = np.empty_like(x).view(Tagged)
+        assert nc.batch_norm(x, training=True, out=out) is out
+        np.testing.assert_array_equal(np.asarray(out), want)
+        assert nc.batch_norm_backward(x, ctx, out=out)[0] is out
+        np.testing.assert_array_equal(np.asarray(out), gradient)
+
+
+def test_a_normalised_shape_may_be_any_iterable_of_ints():
+    x = np.arange(24.0).reshape(2, 3, 4)
+    want = nc.layer_norm(x, (3, 4))
+    for shape in ({3: "a", 4: "b"}.keys(), iter([3, 4]), (n for n in (3, 4))):
+        np.testing.assert_array_equal(nc.layer_norm(x, shape), want)
+
+
+def test_a_bfloat16_of_another_machine_is_refused():
+    ml_dtypes = pytest.importorskip("ml_dtypes", reason="brings bfloat16")
+    swapped = np.dtype(ml_dtypes.bfloat16).newbyteorder()
+    if swapped.isnative or swapped.name != "bfloat16":
+        pytest.skip("this ml_dtypes has bfloat16 in one byte order only")
+    with pytest.raises(TypeError, match=r"^x must be float16, bfloat16, float32 or float64, got "):
+        nc.batch_norm(np.zeros((4, 3), swapped), training=True)

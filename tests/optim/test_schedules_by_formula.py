@@ -20,6 +20,7 @@ from normcore.optim import (
     MultiStepLR,
     OneCycleLR,
     Optimizer,
+    Schedule,
     SequentialLR,
     StepLR,
 )
@@ -132,9 +133,11 @@ def test_a_cycle_takes_over_the_phases_of_another():
     assert short.state_dict() == long.state_dict()
     state = long.state_dict()
     short.load_state_dict(state)
+    before = copy.deepcopy(state)
     for given in (state, short.state_dict(), long.state_dict()):  # copies
         given["_schedule_phases"][0]["end_step"] = 1000
         given["_schedule_phases"].pop()
+    assert long.state_dict() == short.state_dict() == before
     for _ in range(20):
         long.step()
         short.step()
@@ -194,6 +197,39 @@ def test_per_epoch_reaches_every_schedule():
         assert schedule.per_epoch is False
         assert repr(schedule).endswith(", per_epoch=False)")
     assert repr(MultiStepLR(o, [4, 2], 0.5)) == "MultiStepLR(milestones=[2, 4], gamma=0.5, per_epoch=True)"
+
+
+def test_defaults_of_schedules():
+    class Halving(Schedule):
+        def factor(self, step):
+            return 0.5**step
+
+    schedule = Halving(optimizer())
+    assert schedule.per_epoch is True
+    schedule.step()
+    assert schedule.get_last_lr() == [0.5, 5.0]
+    for kind, when in ((MultiStepLR, [1]), (StepLR, 1)):
+        schedule = kind(optimizer(), when)
+        schedule.step()
+        assert schedule.get_last_lr() == [0.1, 1.0]
+
+
+def test_defaults_of_a_line_and_a_cosine():
+    line, cosine = LinearLR(optimizer()), CosineAnnealingLR(optimizer(), 2)
+    for step in range(7):
+        np.testing.assert_allclose(line.get_last_lr(), np.array([1.0, 10.0]) * min(1, (5 + 2 * step) / 15), rtol=1e-14)
+        line.step()
+    for _ in range(2):
+        cosine.step()
+    assert cosine.get_last_lr() == [0.0, 0.0]
+
+
+def test_milestones_are_loaded_with_their_factor():
+    first, second = MultiStepLR(optimizer(), [1, 3], 0.5), MultiStepLR(optimizer(), [2])
+    first.step()
+    second.load_state_dict(first.state_dict())
+    assert repr(second) == repr(first) == "MultiStepLR(milestones=[1, 3], gamma=0.5, per_epoch=True)"
+    assert second.get_last_lr() == [0.5, 5.0]
 
 
 def test_a_repr_hides_what_is_not_an_option():

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
 import math
 import re
+import sys
 
 import numpy as np
 import pytest
 
 import normcore as nc
+import normcore.optim
 from normcore import nn
 from normcore.nn import Parameter
 from normcore.optim import SGD, Adam, AdamW, Optimizer, _compiled, clip_grad_norm_, decay_groups
@@ -249,6 +252,39 @@ def test_which_backend_steps():
         assert _compiled.fused() is _compiled._module
     with nc.use_backend("reference"):
         assert _compiled.fused() is None
+
+
+def test_without_compiled_steps_numpy_takes_them(monkeypatch):
+    monkeypatch.setitem(sys.modules, "normcore.optim._fused", None)  # what a missing module is to an import
+    monkeypatch.delattr(normcore.optim, "_fused")
+    spec = importlib.util.find_spec("normcore.optim._compiled")
+    another = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(another)
+    with nc.use_backend("cython"):
+        assert another.fused() is None
+        assert _compiled.fused() is not None
+
+
+def test_an_optimizer_leaves_subclassing_to_others_too():
+    seen = []
+
+    class Registered:
+        def __init_subclass__(cls) -> None:
+            seen.append(cls)
+
+    class Own(SGD, Registered):
+        """Known to both parents."""
+
+    assert seen == [Own]
+    assert Own([Parameter(np.ones(2))], lr=0.5).lr == 0.5
+
+
+@pytest.mark.parametrize("key", ["initial_lr", "max_lr", "min_lr", "max_momentum", "base_momentum", "name"])
+def test_a_group_may_hold_what_schedules_leave_there(key):
+    optimizer = SGD([{"params": [Parameter(np.ones(2))], key: 0.5}], lr=0.25)
+    assert optimizer.param_groups[0][key] == 0.5
+    with pytest.raises(ValueError, match=f"not {key}"):
+        SGD([{"params": [Parameter(np.ones(2))], f"not {key}": 0.5}], lr=0.25)
 
 
 @pytest.mark.parametrize("backend", ["cython", "reference"])
