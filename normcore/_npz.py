@@ -58,9 +58,7 @@ def read_npz(file: BinaryIO, max_bytes: int) -> dict[str, NDArray[Any]]:
                 raise zipfile.BadZipFile
             # Also where entries lie one over another, each as large as the file.
             if sum(entry.file_size for entry in entries) > max_bytes:
-                raise NpzError(
-                    f"holds more than {max_bytes} bytes of arrays, as no file of its size should; do not compress it anew"
-                )
+                raise NpzError(f"holds more than {max_bytes} bytes of arrays; do not compress it anew")
             arrays: dict[str, NDArray[Any]] = {}
             for entry in entries:
                 name = entry.filename.removesuffix(".npy")

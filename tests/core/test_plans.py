@@ -193,6 +193,9 @@ class Weird:
     def __float__(self):
         raise ValueError("no")
 
+    def __repr__(self):
+        return "Weird()"
+
 
 def test_the_ends_of_every_range_are_taken(rng):
     x = rng.standard_normal((2, 6, 4))
