@@ -138,7 +138,7 @@ def intact(ctx: NormContext, plan: Plan) -> None:
     dtypes += [] if ctx.bias_dtype is None else [ctx.bias_dtype]
     if (
         not all(type(held) is np.ndarray for held in (ctx.x, *statistics))
-        or not all(isinstance(dtype, np.dtype) and (dtype.kind == "f" or dtype == plan.dtype) for dtype in dtypes)
+        or not all(isinstance(dtype, np.dtype) and dtype.name in MACHINE_EPSILON for dtype in dtypes)
         or ctx.x.shape != plan.shape
         or ctx.x.dtype != plan.dtype
         or any(held.shape != plan.parameter_shape for held in parameters)

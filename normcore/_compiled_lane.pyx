@@ -325,7 +325,10 @@ def backward(str op, dy, ctx, out):
     dweight = None if weight is None else vector(entry.parameters, cnp.PyArray_TYPE(weight))
     dbias = None
     if bias_dtype is not None:
-        if entry.parameter_axes != 1 or bias_dtype.num not in (cnp.NPY_FLOAT32, cnp.NPY_FLOAT64):
+        if (
+            entry.parameter_axes != 1 or not isinstance(bias_dtype, cnp.dtype)
+            or bias_dtype.num not in (cnp.NPY_FLOAT32, cnp.NPY_FLOAT64)
+        ):
             return None
         dbias = vector(entry.parameters, bias_dtype.num)
     run_backward(entry, dy, x, weight, bias, mean, rstd, dx, dweight, dbias)
