@@ -26,6 +26,7 @@ from reliability._faults import FAULTS
 _NOT_HERE = [
     "--ignore=tests/project/test_build.py",  # makes builds of its own, which are not the one that is watched
     "--ignore=tests/test_compiled_code.py",  # counts what is in use in allocators that these builds replace
+    "--ignore=tests/test_memory.py",  # puts a library of its own before malloc
     "-k=not numba",  # compiled by Numba when it runs: nothing of ours, and an hour
 ]
 _THREADED = ["test_threads", "test_norms_threads", "test_workers", "test_pool"]

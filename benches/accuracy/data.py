@@ -145,6 +145,12 @@ DATA = (
         )
     ),
     Data("scale 1e-30, eps 1e-70", "the first of these without eps to hide it", normal(scale=1e-30), 1e-70),
+    Data(
+        "near 1e-36, eps 1e-12",
+        "float32's last normal numbers: what is left of a mean is none",
+        normal(3e-36, 1e-36),
+        1e-12,
+    ),
     Data("the largest", "to the end of the range (float64: of float32's)", _largest),
     Data("constant", "every group one number: the output is exactly bias, the variance exactly 0", _constant),
     Data("some constant", "one group must not change how another is summed", _some_constant),
