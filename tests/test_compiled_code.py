@@ -56,10 +56,10 @@ def checkout(monkeypatch):
 
 
 def test_no_call_leaves_anything_behind(capsys):
-    """The program for a million calls, with two thousand."""
+    """The program for a million calls, with twenty thousand."""
     from reliability.leaks import main
 
-    assert main(["--calls", "2000"]) == 0, capsys.readouterr().out
+    assert main(["--calls", "20000"]) == 0, capsys.readouterr().out
     assert ": 0 leak" in capsys.readouterr().out
 
 
