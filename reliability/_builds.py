@@ -18,8 +18,8 @@ FOLDER = ROOT / "build" / "sanitizers"
 # Python compiles extensions with -fwrapv, under which nothing that overflows is reported.
 _UNDEFINED = "undefined,float-cast-overflow -fno-wrapv -fno-sanitize-recover=all"
 _GENERATED = (
-    "*.so", "*.pyd", "*.egg-info", "__pycache__", "_compiled_lane.c", "_compiled_pool.c", "_context.c", "_workers.c",
-    "cython_kernels.c", "_products.c", "_softmax.c", "_fused.c", "normcore-study-*",
+    "*.so", "*.pyd", "*.egg-info", "__pycache__", "_compiled_lane.c", "_compiled_pool.c", "_context.c", "_setting.c",
+    "_workers.c", "cython_kernels.c", "_products.c", "_softmax.c", "_fused.c", "normcore-study-*",
 )  # fmt: skip
 _COPIED = ("normcore", "tests", "benches", "docs", "reliability")
 # Without frame pointers of CPython a stack ends at its first frame; ours are above that.

@@ -166,6 +166,7 @@ cdef inline void finish_rstd(const double* var, Py_ssize_t n, double eps, double
 
 cdef enum:
     SAMPLED = 65536  # bytes: where summing again would cost more than a look at some values
+    FAR = 4  # deviations between a shift and the mean: with more, sums are taken again
 
 
 cdef inline double first_shift(
@@ -186,7 +187,7 @@ cdef inline double first_shift(
 cdef inline double second_shift(const Loops* f, double shift, double mean, double var) noexcept nogil:
     # The shift to sum again with; the same one where the sums are good.
     cdef double mean_xshift = mean - shift
-    if not mean_xshift * mean_xshift > 16.0 * var:
+    if not mean_xshift * mean_xshift > FAR * FAR * var:
         return shift
     return finite_or_zero(mean if f.itemsize == 8 else <double><float>mean)
 
