@@ -127,8 +127,10 @@ class RunningCovariance(Streaming):
         if self._sums is None:
             return np.array(np.nan)
         std = np.where(self.std > 0, self.std, np.nan)
-        corr = np.clip(self.cov / std / std[:, None], -1.0, 1.0)  # as numpy.corrcoef: rounding goes beyond
+        corr: Float64 = np.clip(self.cov / std / std[:, None], -1.0, 1.0)  # as numpy.corrcoef: rounding goes beyond
         np.fill_diagonal(corr, np.where(np.isnan(std), np.nan, 1.0))
+        lower = np.tril_indices(len(corr), -1)
+        corr[lower] = corr.T[lower]  # divided in the other order they differ by a rounding
         return corr
 
     def __repr__(self) -> str:

@@ -258,7 +258,7 @@ def available() -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program."""
-    parser = argparse.ArgumentParser(description="Arrays of more than 2**31 elements against NumPy in pieces.")
+    parser = argparse.ArgumentParser(prog="python -m reliability.huge", description=__doc__.splitlines()[0])
     parser.add_argument("--elements", type=int, default=ELEMENTS, help="of an array, at least (default 2**31 + 2**16)")
     parser.add_argument("--case", help="only those whose name has these words")
     given = parser.parse_args(arguments)

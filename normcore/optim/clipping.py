@@ -16,6 +16,8 @@ from normcore.nn._checks import Array, as_bool, as_number, listed
 from . import _compiled
 from ._gradients import to_scale
 
+_SMALLEST = 1e-280  # of a sum of powers that has lost nothing to underflow
+
 
 def clip_grad_norm_(
     parameters: Parameter | Iterable[Parameter],
@@ -47,7 +49,8 @@ def clip_grad_norm_(
     Notes
     -----
     Gradients are multiplied by `max_norm / (norm + 1e-6)` where that is below 1. The sums are float64 whatever the
-    gradients are: a norm beyond the range of float32 is a number here, and infinite in PyTorch.
+    gradients are: a norm beyond the range of float32 is a number here, and infinite in PyTorch. Powers that leave
+    float64 (of a large order, or of float64 gradients beyond 1e154) are taken of the gradients divided by the largest.
 
     Raises
     ------
@@ -73,7 +76,7 @@ def clip_grad_norm_(
     error_if_nonfinite = as_bool(error_if_nonfinite, "error_if_nonfinite", "clip_grad_norm_")
     found = [to_scale(param, "clip_grad_norm_") for param in params if param.grad is not None]
     grads = [grad for grad in found if grad.size]
-    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is told by the result
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):  # what is not finite is told by the result
         total = _norm(grads, order)
         if error_if_nonfinite and not math.isfinite(total):
             raise RuntimeError(
@@ -102,12 +105,21 @@ def _as_order(norm_type: Any) -> float:
 def _norm(grads: list[Array], p: float) -> float:
     if not grads:
         return 0.0
-    if p == math.inf:
-        return float(np.max([np.abs(grad).max() for grad in grads]))
-    if p == 2.0:
-        return math.sqrt(sum(map(_squares, grads)))
-    powers = [np.add.reduce(np.abs(grad, dtype=np.float64) ** p, axis=None) for grad in grads]
-    return float(np.sum(powers) ** (1.0 / p))
+    if p < math.inf:
+        total = sum(map(_squares, grads)) if p == 2.0 else _powers(grads, 1.0, p)
+        if _SMALLEST < total < math.inf:
+            return math.sqrt(total) if p == 2.0 else float(total ** (1.0 / p))
+    largest = float(np.max([np.abs(grad).max() for grad in grads]))
+    if p == math.inf or not 0.0 < largest < math.inf:
+        return largest
+    # As parts of the largest one no power overflows, and what underflows is too little to count.
+    return largest * float(_powers(grads, largest, p) ** (1.0 / p))
+
+
+def _powers(grads: list[Array], unit: float, p: float) -> np.float64:
+    """The sum of the powers in float64."""
+    total: np.float64 = np.sum([np.add.reduce((np.abs(g, dtype=np.float64) / unit) ** p, axis=None) for g in grads])
+    return total
 
 
 def _squares(grad: Array) -> float:

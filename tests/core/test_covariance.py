@@ -102,6 +102,11 @@ def test_the_diagonal_is_that_of_the_moments(rng):
     np.testing.assert_allclose(fed(x).var, moments.var, rtol=1e-10)
 
 
+def test_correlations_are_symmetric_to_the_last_bit(rng):
+    corr = fed(rng.normal(size=(40, 9)) * rng.uniform(0.1, 10, 9), sizes=(30,)).corr
+    np.testing.assert_array_equal(corr, corr.T)
+
+
 def test_a_constant_has_no_covariance(rng):
     x = np.column_stack([rng.normal(size=300), np.full(300, 0.1)])
     running = fed(x, sizes=(10, 100))

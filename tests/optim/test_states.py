@@ -349,13 +349,30 @@ def test_what_is_not_finite_scales_all_the_same(bad):
         norm = clip_grad_norm_([a, b], 1.0)
     np.testing.assert_array_equal(norm, bad)
     np.testing.assert_array_equal(b.grad, [bad * 0, bad * 0] if np.isnan(bad) else [0.0, 0.0])
-    a.grad = np.full(2, 1e200)  # whose cubes are beyond float64
+    a.grad = np.full(2, 1.7e308)
     with np.errstate(all="raise"):
-        assert clip_grad_norm_([a], 1.0, 3) == np.inf
+        assert clip_grad_norm_([a], 1.0, 1) == np.inf
     a.grad = b.grad = np.ones(2)
     assert clip_grad_norm_([a, b], 9.0, error_if_nonfinite=True) == 2.0
     with pytest.raises(TypeError, match=r"^clip_grad_norm_: error_if_nonfinite must be True or False, got 'no'\.$"):
         clip_grad_norm_([a], 1.0, error_if_nonfinite="no")
+
+
+@pytest.mark.parametrize(
+    ("scale", "p"),
+    [(1e200, 2.0), (1e-200, 2.0), (1e200, 3.0), (1e-200, 3.0), (1e-3, 500.0), (1e3, 500.0), (1e3, 2), (5e-324, 2)],
+)
+def test_powers_beyond_float64_are_no_norm_of_zero_or_infinity(scale, p):
+    values = np.array([3.0, -4.0, 0.0, 4.0])
+    a, b = Parameter(np.zeros(3)), Parameter(np.zeros(1))
+    a.grad, b.grad = values[:3] * scale, values[3:] * scale
+    unit = 4.0 * ((0.75**p + 2.0) ** (1.0 / p)) if scale > 5e-324 else np.sqrt(41.0)
+    with np.errstate(all="raise"):
+        norm = clip_grad_norm_([a, b], 1.0, p)
+    # a product, a power, a sum and a root; of the smallest number there is, whole multiples alone
+    np.testing.assert_allclose(norm, unit * scale if scale > 5e-324 else 6 * scale, rtol=1e-15)
+    if norm > 1.0:
+        np.testing.assert_allclose(a.grad, values[:3] * (scale / (unit * scale + 1e-6)), rtol=1e-15)
 
 
 def test_a_module_is_not_its_parameters():
