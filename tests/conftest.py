@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -38,6 +39,9 @@ BACKENDS = [
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "walk(name): the walk over memory that the test's calls need")
+    # A shell starts what it puts into the background with Ctrl-C ignored, and so would be what the tests start.
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def declined(name, item):
