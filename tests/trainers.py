@@ -6,7 +6,7 @@ import numpy as np
 
 from normcore.nn import MLP, BatchNorm1d, Dropout, Linear, ReLU, Sequential
 from normcore.optim import Adam
-from normcore.training import Trainer
+from normcore.training import Callback, Trainer
 
 
 def data(rows=60, seed=0, dtype=np.float32):
@@ -63,3 +63,47 @@ class PerEpoch(PerStep):
     """A schedule that steps with every epoch."""
 
     per_epoch = True
+
+
+class Record(Callback):
+    """Keeps what was passed to it."""
+
+    def __init__(self):
+        self.events = []
+        self.batches = []
+
+    def on_train_begin(self, trainer):
+        self.events.append(("train begin", trainer.model.training))
+
+    def on_epoch_begin(self, trainer, epoch):  # noqa: ARG002 - the signature of what it overrides
+        self.events.append(("epoch begin", epoch))
+
+    def on_batch_end(self, trainer, batch, logs):  # noqa: ARG002 - the signature of what it overrides
+        self.events.append(("batch end", batch))
+        self.batches.append(dict(logs))
+
+    def on_epoch_end(self, trainer, epoch, logs):
+        assert {name: values[-1] for name, values in trainer.history.history.items()} == logs
+        self.events.append(("epoch end", epoch))
+
+    def on_train_end(self, trainer):
+        self.events.append(("train end", trainer.model.training))
+
+
+class Rows(Callback):
+    """Keeps the first feature of every row that the model is trained on."""
+
+    def on_train_begin(self, trainer):
+        self.seen, self.sizes = [], []
+        forward = trainer.model.forward
+
+        def recorded(x):
+            if trainer.model.training:
+                self.seen += x[:, 0].tolist()
+                self.sizes.append(len(x))
+            return forward(x)
+
+        trainer.model.forward = recorded
+
+    def on_train_end(self, trainer):
+        del trainer.model.forward
