@@ -3,6 +3,7 @@
     python -m reliability.mutants optim                     all faults of a group, some ten minutes for a thousand
     python -m reliability.mutants plan --sample 200         as many, drawn at random (--seed)
     python -m reliability.mutants nn --module linear.py     one module
+    python -m reliability.mutants plan --left               those that survived before, to see new tests kill them
     python -m reliability.mutants --report                  the table of all results so far
 
 Results are added to a file (--results); a fault that was killed before, in the same text of its function, is not tried
@@ -203,6 +204,7 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=1, help="processes at a time")
     parser.add_argument("--seconds", type=float, default=60.0, help="of tests to run for a fault, at most")
     parser.add_argument("--results", type=Path, default=Path("mutants.jsonl"), help="a file that is added to")
+    parser.add_argument("--left", action="store_true", help="only those that --results says survived: after new tests")
     parser.add_argument("--report", action="store_true", help="print the table of all results")
     options = parser.parse_args()
     for name in options.groups:
@@ -210,10 +212,11 @@ def main() -> int:
         every = faults([path for path in group.paths if options.module in path.as_posix()])
         if options.sample is not None and options.sample < len(every):
             every = random.Random(options.seed).sample(every, options.sample)
-        before = {(r.module, r.key, r.source) for r in record.read(options.results) if r.outcome == "killed"}
-        todo = [f for f in every if (f.module, f.mutant.key, f.source) not in before]
+        wanted = record.to_try(record.read(options.results), options.left)
+        todo = [f for f in every if wanted(f.module, f.mutant.key, f.source)]
         if todo:
-            print(f"{name}: {len(every)} faults, {len(every) - len(todo)} of them killed before", flush=True)
+            why = "not left by --results" if options.left else "killed before"
+            print(f"{name}: {len(every)} faults, {len(every) - len(todo)} of them {why}", flush=True)
             Run(group, todo, options)()
     results = record.read(options.results)
     if options.report or options.groups:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,6 +32,22 @@ def read(path: Path) -> list[Result]:
 def write(path: Path, result: Result) -> None:
     with path.open("a") as file:
         file.write(json.dumps(result._asdict()) + "\n")
+
+
+def to_try(results: Iterable[Result], left: bool) -> Callable[[str, str, int], bool]:
+    """Whether to try a fault, by module, key and source: not again what was killed in the same text of its function.
+
+    With `left` none but those that survived, in whichever text.
+    """
+    before = {(result.module, result.key): result for result in results}
+
+    def wanted(module: str, key: str, source: int) -> bool:
+        known = before.get((module, key))
+        if left:
+            return known is not None and known.outcome == "survived"
+        return known is None or known.outcome != "killed" or known.source != source
+
+    return wanted
 
 
 def equivalents(text: str) -> dict[tuple[str, str], str]:

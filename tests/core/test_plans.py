@@ -8,7 +8,7 @@ from norms import EVERY_DTYPE, SMALL, every_norm
 from tolerances import EPS
 
 import normcore as nc
-from normcore import _dispatch
+from normcore import _dispatch, _plan
 from normcore._memory import memory_order
 
 
@@ -38,6 +38,19 @@ def test_sizes_of_the_channels_walk(shape, axis, sizes):
 def test_a_plan_of_statistics():
     plan = plan_of("batch_stats", np.ones((3, 4), np.float32))
     assert (plan.op, plan.direction, plan.dtype, plan.copies) == ("batch_stats", "stats", np.float32, False)
+    # what it takes no notice of is as in a batch norm of the same x without options
+    assert (plan.training, plan.momentum, plan.eps, plan.activation) == (True, 0.1, 1e-5, 0)
+    assert plan._replace(op="batch_norm", direction="forward") == plan_of("batch_norm_forward", np.ones((3, 4), "f4"))
+
+
+def test_a_plan_is_made_once_and_a_thousand_are_kept():
+    x = np.ones((3, 4, 5))
+    for name, told in (("batch_norm_forward", ()), ("layer_norm", (5,))):
+        assert plan_of(name, x, *told) is plan_of(name, x.copy(), *told)
+    _, ctx = nc.layer_norm_forward(x, 5)
+    assert plan_of("layer_norm_backward", x, ctx) is plan_of("layer_norm_backward", x, ctx)
+    for made in (_plan.channels_walk, _plan.rows_walk, _plan.backward_of):
+        assert made.cache_info().maxsize == 1024
 
 
 def test_orders_and_copies():

@@ -240,6 +240,19 @@ def test_a_constant_with_weights_is_that_constant(rng):
     np.testing.assert_array_equal(one.cov, np.zeros((2, 2)))
 
 
+def test_a_neighbour_with_hardly_any_weight_makes_no_variance_below_zero(rng):
+    """What is subtracted for a rounded mean is nearly all there is, and may be a rounding more."""
+    for _ in range(100):
+        weights = np.r_[1e-20, rng.random(int(rng.integers(2, 8)))]
+        value = rng.standard_normal()
+        x = np.stack([np.full(len(weights), value), np.arange(len(weights))], 1)
+        x[0, 0] = np.nextafter(value, INF)
+        for kind in (nc.RunningMoments, nc.RunningCovariance):
+            m = kind()
+            m.update(x, weights)
+            assert 0.0 <= m.var[0] <= np.spacing(value) ** 2
+
+
 # --- holes, weights and roundings -------------------------------------------------------------------------------------
 
 
