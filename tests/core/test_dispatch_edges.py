@@ -109,8 +109,7 @@ def test_a_rows_walk_is_handed_over(handed):
 def test_threads_are_for_arrays_that_are_worth_it(handed, monkeypatch):
     """By their bytes; whoever uses them is noted before, for a fork to know. The reference has one."""
     used = []
-    about_to_use = _threads.about_to_use
-    monkeypatch.setattr(_threads, "about_to_use", lambda n: used.append(n) or about_to_use(n))
+    monkeypatch.setattr(_threads, "about_to_use", lambda n: used.append(n) or n)
     x = np.arange(24.0).reshape(2, 3, 4)
     for limit, n in ((192, 3), (193, 1)):  # 24 values of 8 bytes
         monkeypatch.setattr(_threads, "PARALLEL_BYTES", limit)
