@@ -178,6 +178,24 @@ def test_a_context_keeps_what_backward_needs():
     assert ctx.overwritten is False  # there was nothing to lose
 
 
+def test_statistics_are_kept_in_the_order_of_x_not_of_memory(rng):
+    x = rng.standard_normal((3, 2, 4)).transpose(1, 0, 2)
+    dy = rng.standard_normal(x.shape)
+    _, ctx = forward("layer_norm_forward", x, 4, eps=0.5)
+    assert not ctx.plan.in_c_order
+    np.testing.assert_allclose(ctx.mean, x.mean(-1).ravel(), rtol=1e-14)
+    np.testing.assert_allclose(ctx.rstd, 1 / np.sqrt(x.var(-1).ravel() + 0.5), rtol=1e-14)
+    dx = _dispatch.backward(*PLANNERS["layer_norm_backward"](dy, ctx), ctx)[0]
+    _, ordered = forward("layer_norm_forward", x.copy(), 4, eps=0.5)
+    want = _dispatch.backward(*PLANNERS["layer_norm_backward"](dy, ordered), ordered)[0]
+    np.testing.assert_allclose(dx, want, rtol=1e-13, atol=1e-15)
+    mean, var = np.zeros(3), np.ones(3)
+    x = rng.standard_normal((2, 3, 4, 5)).transpose(0, 1, 3, 2)
+    forward("instance_norm", x, mean, var, momentum=1.0)
+    np.testing.assert_allclose(mean, x.mean((0, 2, 3)), rtol=1e-12)
+    np.testing.assert_allclose(var, x.var((2, 3), ddof=1).mean(0), rtol=1e-12)
+
+
 # --- which kernel runs ------------------------------------------------------------------------------------------------
 
 
