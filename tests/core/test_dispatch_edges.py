@@ -10,6 +10,7 @@ import pytest
 import normcore as nc
 from normcore import _dispatch, _threads, backends
 from normcore._planners import PLANNERS
+from normcore.functional._own_threads import own_threads
 
 X = np.arange(12, dtype=np.float32).reshape(4, 3)
 CACHES = (
@@ -239,6 +240,16 @@ def test_where_nothing_is_compiled_it_is_said_once():
     }  # fmt: skip
     with pytest.raises(ImportError, match=r"^no kernels today$"):
         nc.use_backend("cython")
+
+
+@pytest.mark.usefixtures("fresh")
+def test_whose_threads_a_norm_runs_on(monkeypatch):
+    monkeypatch.delenv("NORMCORE_BACKEND", raising=False)
+    assert own_threads() is True
+    with nc.use_backend("cython"):
+        assert own_threads() is True
+    with nc.use_backend("reference"):
+        assert own_threads() is False
 
 
 @pytest.mark.usefixtures("without_cython")
