@@ -67,6 +67,14 @@ def faults(paths: list[Path]) -> list[Fault]:
     return found
 
 
+def results_of_today(path: Path) -> list[Result]:
+    """What is in a file of results, without the faults that are no more."""
+    results = record.read(path)
+    modules = sorted({ROOT / result.module for result in results})
+    exist = {(fault.module, fault.mutant.key) for fault in faults([module for module in modules if module.exists()])}
+    return record.judged(results, exist, record.equivalents(record.EQUIVALENT.read_text()))
+
+
 class Run:
     """The faults of one group, tried."""
 
@@ -212,13 +220,13 @@ def main() -> int:
         every = faults([path for path in group.paths if options.module in path.as_posix()])
         if options.sample is not None and options.sample < len(every):
             every = random.Random(options.seed).sample(every, options.sample)
-        wanted = record.to_try(record.read(options.results), options.left)
+        wanted = record.to_try(results_of_today(options.results), options.left)
         todo = [f for f in every if wanted(f.module, f.mutant.key, f.source)]
         if todo:
             why = "not left by --results" if options.left else "killed before"
             print(f"{name}: {len(every)} faults, {len(every) - len(todo)} of them {why}", flush=True)
             Run(group, todo, options)()
-    results = record.read(options.results)
+    results = results_of_today(options.results)
     if options.report or options.groups:
         print("\n".join(record.table(results)))
     return int(any(result.outcome == "survived" for result in results))
