@@ -205,13 +205,14 @@ def explanation(plan: Plan) -> Explanation:
     for entry in KERNELS[: KERNELS.index(chosen)]:
         if entry.walk != plan.walk:
             continue
-        if asked and entry.backend != asked:
+        if asked:
             reason: str | None = f"the {asked} backend was asked for by name"
-        elif entry.automatic or asked:
+        elif entry.automatic:
             reason = _declines(entry, plan.walk, plan.dtype, plan.activation)
         else:
             reason = "runs only when asked for by name"
-        declined[entry.name] = reason or ""
+        assert reason is not None  # it would have been chosen
+        declined[entry.name] = reason
     return Explanation(plan, chosen.name, _num_threads(plan, chosen), declined)
 
 

@@ -60,12 +60,12 @@ class Plan(NamedTuple):
     groups: int  # how many means and variances
     group_size: int  # values behind each, the paper's m
     parameter_shape: tuple[int, ...]  # of weight and bias
-    row_axes: int = 0  # how many leading axes of x number the rows, one row for each place
-    training: bool = True  # the statistics are those of x
-    momentum: float = 0.1
-    eps: float = 1e-5
-    centred: bool = True  # the mean is subtracted
-    activation: int = 0  # a code of _activation.py
+    row_axes: int  # how many leading axes of x number the rows, one row for each place
+    training: bool  # the statistics are those of x
+    momentum: float
+    eps: float
+    centred: bool  # the mean is subtracted
+    activation: int  # a code of _activation.py
 
     @property
     def size(self) -> int:

@@ -342,15 +342,11 @@ def _backward(op: str, dy: Any, ctx: Any, *, out: Any = None) -> Planned:
     return backward_of(plan), Operands(dy, out=out, returned=returned)
 
 
-def _backward_planner(op: str) -> Callable[..., Planned]:
-    return partial(_backward, op)
-
-
-batch_norm_backward = _backward_planner("batch_norm")
-layer_norm_backward = _backward_planner("layer_norm")
-rms_norm_backward = _backward_planner("rms_norm")
-group_norm_backward = _backward_planner("group_norm")
-instance_norm_backward = _backward_planner("instance_norm")
+batch_norm_backward = partial(_backward, "batch_norm")
+layer_norm_backward = partial(_backward, "layer_norm")
+rms_norm_backward = partial(_backward, "rms_norm")
+group_norm_backward = partial(_backward, "group_norm")
+instance_norm_backward = partial(_backward, "instance_norm")
 
 PLANNERS: dict[str, Callable[..., Planned]] = {
     "batch_norm": batch_norm,

@@ -38,9 +38,7 @@ class RunningUpdate(NamedTuple):
             self.running_var[...] = self.new_var
 
     def _per_channel(self, groups: Array) -> Array:
-        if self.plan.walk == "channels":
-            return groups
-        # Instance norm: a pair for each sample and channel, averaged over the samples.
+        # Instance norm has a pair for each sample and channel, averaged over the samples; batch norm one for a channel.
         samples = len(groups) // len(self.batch)
         np.add.reduce(groups.reshape(samples, -1), axis=0, out=self.batch)
         np.divide(self.batch, samples, out=self.batch)

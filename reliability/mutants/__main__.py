@@ -3,6 +3,7 @@
     python -m reliability.mutants optim                     all faults of a group, some ten minutes for a thousand
     python -m reliability.mutants plan --sample 200         as many, drawn at random (--seed)
     python -m reliability.mutants nn --module linear.py     one module
+    python -m reliability.mutants plan --left               those that survived before, to see new tests kill them
     python -m reliability.mutants --report                  the table of all results so far
 
 Results are added to a file (--results); a fault that was killed before, in the same text of its function, is not tried
@@ -64,6 +65,14 @@ def faults(paths: list[Path]) -> list[Fault]:
             body = (mutant.lines, range(min(lines), max(lines) + 1)) if not mutant.on_import else ()
             found.append(Fault(path, zlib.crc32(mutant.source.encode()), mutant, body))
     return found
+
+
+def results_of_today(path: Path) -> list[Result]:
+    """What is in a file of results, without the faults that are no more."""
+    results = record.read(path)
+    modules = sorted({ROOT / result.module for result in results})
+    exist = {(fault.module, fault.mutant.key) for fault in faults([module for module in modules if module.exists()])}
+    return record.judged(results, exist, record.equivalents(record.EQUIVALENT.read_text()))
 
 
 class Run:
@@ -203,6 +212,7 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=1, help="processes at a time")
     parser.add_argument("--seconds", type=float, default=60.0, help="of tests to run for a fault, at most")
     parser.add_argument("--results", type=Path, default=Path("mutants.jsonl"), help="a file that is added to")
+    parser.add_argument("--left", action="store_true", help="only those that --results says survived: after new tests")
     parser.add_argument("--report", action="store_true", help="print the table of all results")
     options = parser.parse_args()
     for name in options.groups:
@@ -210,12 +220,13 @@ def main() -> int:
         every = faults([path for path in group.paths if options.module in path.as_posix()])
         if options.sample is not None and options.sample < len(every):
             every = random.Random(options.seed).sample(every, options.sample)
-        before = {(r.module, r.key, r.source) for r in record.read(options.results) if r.outcome == "killed"}
-        todo = [f for f in every if (f.module, f.mutant.key, f.source) not in before]
+        wanted = record.to_try(results_of_today(options.results), options.left)
+        todo = [f for f in every if wanted(f.module, f.mutant.key, f.source)]
         if todo:
-            print(f"{name}: {len(every)} faults, {len(every) - len(todo)} of them killed before", flush=True)
+            why = "not left by --results" if options.left else "killed before"
+            print(f"{name}: {len(every)} faults, {len(every) - len(todo)} of them {why}", flush=True)
             Run(group, todo, options)()
-    results = record.read(options.results)
+    results = results_of_today(options.results)
     if options.report or options.groups:
         print("\n".join(record.table(results)))
     return int(any(result.outcome == "survived" for result in results))

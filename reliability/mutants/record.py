@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,6 +32,35 @@ def read(path: Path) -> list[Result]:
 def write(path: Path, result: Result) -> None:
     with path.open("a") as file:
         file.write(json.dumps(result._asdict()) + "\n")
+
+
+def judged(
+    results: Iterable[Result], exist: Container[tuple[str, str]], known: Container[tuple[str, str]]
+) -> list[Result]:
+    """The results of faults that still `exist`; what changes nothing is what is `known` to today, if nobody noticed."""
+    return [
+        result
+        if result.outcome == "killed"
+        else result._replace(outcome="equivalent" if (result.module, result.key) in known else "survived")
+        for result in results
+        if (result.module, result.key) in exist
+    ]
+
+
+def to_try(results: Iterable[Result], left: bool) -> Callable[[str, str, int], bool]:
+    """Whether to try a fault, by module, key and source: not again what was killed in the same text of its function.
+
+    With `left` none but those that survived, in whichever text.
+    """
+    before = {(result.module, result.key): result for result in results}
+
+    def wanted(module: str, key: str, source: int) -> bool:
+        found = before.get((module, key))
+        if left:
+            return found is not None and found.outcome == "survived"
+        return found is None or found.outcome != "killed" or found.source != source
+
+    return wanted
 
 
 def equivalents(text: str) -> dict[tuple[str, str], str]:

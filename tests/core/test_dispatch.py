@@ -100,6 +100,11 @@ def test_an_unknown_backend_is_an_error_when_it_is_asked_for():
         nc.use_backend("cuda")
     with pytest.raises(ValueError, match=r"must be one of cython, numba, reference, got None"):
         nc.use_backend(None)
+    for name in (np.array("cython"), np.array(["cython", "numba"])):  # equal to a name, and none
+        with pytest.raises(
+            ValueError, match=r"^use_backend\(name\) must be one of cython, numba, reference, got .*array"
+        ):
+            nc.use_backend(name)
 
 
 def test_a_missing_backend_is_an_error_when_it_is_asked_for(monkeypatch):

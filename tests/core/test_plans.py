@@ -8,7 +8,7 @@ from norms import EVERY_DTYPE, SMALL, every_norm
 from tolerances import EPS
 
 import normcore as nc
-from normcore import _dispatch
+from normcore import _dispatch, _plan
 from normcore._memory import memory_order
 
 
@@ -38,6 +38,19 @@ def test_sizes_of_the_channels_walk(shape, axis, sizes):
 def test_a_plan_of_statistics():
     plan = plan_of("batch_stats", np.ones((3, 4), np.float32))
     assert (plan.op, plan.direction, plan.dtype, plan.copies) == ("batch_stats", "stats", np.float32, False)
+    # what it takes no notice of is as in a batch norm of the same x without options
+    assert (plan.training, plan.momentum, plan.eps, plan.activation) == (True, 0.1, 1e-5, 0)
+    assert plan._replace(op="batch_norm", direction="forward") == plan_of("batch_norm_forward", np.ones((3, 4), "f4"))
+
+
+def test_a_plan_is_made_once_and_a_thousand_are_kept():
+    x = np.ones((3, 4, 5))
+    for name, told in (("batch_norm_forward", ()), ("layer_norm", (5,))):
+        assert plan_of(name, x, *told) is plan_of(name, x.copy(), *told)
+    _, ctx = nc.layer_norm_forward(x, 5)
+    assert plan_of("layer_norm_backward", x, ctx) is plan_of("layer_norm_backward", x, ctx)
+    for made in (_plan.channels_walk, _plan.rows_walk, _plan.backward_of):
+        assert made.cache_info().maxsize == 1024
 
 
 def test_orders_and_copies():
@@ -197,6 +210,15 @@ class Weird:
         return "Weird()"
 
 
+class Column(Weird):
+    """An array of another library, which makes a number of its one value, as NumPy did before 2.4."""
+
+    ndim = 1
+
+    def __float__(self):
+        return 0.5
+
+
 def test_the_ends_of_every_range_are_taken(rng):
     x = rng.standard_normal((2, 6, 4))
     mean, var = np.full(6, 5.0), np.full(6, 7.0)
@@ -228,7 +250,7 @@ def test_what_lies_beyond_is_not(value):
 @pytest.mark.parametrize("name", ["momentum", "eps"])
 @pytest.mark.parametrize(
     "value",
-    ["0.5", b"1", True, np.True_, None, [1], Weird(), 1j, np.array([0.5]), np.ma.array(0.5, mask=True)],
+    ["0.5", b"1", True, np.True_, None, [1], Weird(), Column(), 1j, np.array([0.5]), np.ma.array(0.5, mask=True)],
     ids=repr,
 )
 def test_what_is_no_number_is_refused(name, value):
@@ -305,7 +327,10 @@ def test_a_context_whose_arrays_were_replaced_is_refused(name):
     want = nc.batch_norm_backward(x, ctx)
     others = [kept[:-1], np.concatenate([kept, kept])]
     others += [kept[None]] if name in ("x", "weight", "bias") else [kept.view(np.matrix)]
-    others += [kept.astype(np.float32), kept.tolist(), None] if name in ("x", "mean", "rstd") else []
+    if name in ("x", "mean", "rstd"):
+        others += [kept.astype(np.float32), kept.tolist(), None]
+    else:  # of any float dtype, or not there
+        others += [kept.astype(np.int64), kept.astype(complex), kept.astype(bool), kept.tolist()]
     for other in others:
         setattr(ctx, name, other)
         with pytest.raises(ValueError, match=r"^ctx does not hold what forward put there: arrays were replaced"):
@@ -313,6 +338,17 @@ def test_a_context_whose_arrays_were_replaced_is_refused(name):
     setattr(ctx, name, kept.copy())
     for got, expected in zip(nc.batch_norm_backward(x, ctx), want, strict=True):
         np.testing.assert_array_equal(got, expected)
+
+
+def test_a_context_whose_dtype_was_replaced_is_refused():
+    x, weight = np.arange(24.0).reshape(2, 3, 4), np.arange(1.0, 4.0)
+    _, ctx = nc.batch_norm_forward(x, weight, weight)
+    for other in ("float32", np.float32, np.dtype(np.int64), np.dtype(bool), 3):
+        ctx.bias_dtype = other
+        with pytest.raises(ValueError, match=r"^ctx does not hold what forward put there: arrays were replaced"):
+            nc.batch_norm_backward(x, ctx)
+    ctx.bias_dtype = np.dtype(np.float16)
+    assert nc.batch_norm_backward(x, ctx)[2].dtype == np.float16
 
 
 class Tagged(np.ndarray):

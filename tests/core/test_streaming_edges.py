@@ -208,8 +208,23 @@ def test_means_as_far_apart_as_floats_are(kind):
     with np.errstate(all="raise"):
         for value in (1.7e308, -1.7e308):
             m.update(np.array([[value, 3.0]]))
-    assert np.max(m.count) == 2.0
-    assert m.mean[1] == 3.0
+        assert np.max(m.count) == 2.0
+        assert m.mean.tolist() == [0.0, 3.0]
+        far = kind()
+        for value, weight in ((2.0**1023, 3.0), (-(2.0**1023), 1.0)):  # their distance is no float, their mean is
+            far.update(np.array([[value, 3.0]]), [weight])
+    assert far.mean.tolist() == [2.0**1022, 3.0]
+
+
+@KINDS
+@pytest.mark.parametrize(("values", "weights"), [((INF, 1.0), (1e-20, 1.0)), ((1.0, -INF), (1e300, 1e-300))])
+def test_an_infinity_of_hardly_any_weight_is_infinite(kind, values, weights):
+    """Its share of the mean is 0 as a float, or the other's is: 0 times infinity would be NaN."""
+    m = kind()
+    with np.errstate(invalid="raise", over="raise"):
+        for value, weight in zip(values, weights, strict=True):
+            m.update(np.array([[value, 3.0]]), [weight])
+    assert m.mean.tolist() == [sum(values), 3.0]
 
 
 @pytest.mark.parametrize("empty_first", [True, False])
@@ -238,6 +253,19 @@ def test_a_constant_with_weights_is_that_constant(rng):
     one = nc.RunningCovariance()
     one.update(np.array([[0.1, 0.7]]), [0.3])
     np.testing.assert_array_equal(one.cov, np.zeros((2, 2)))
+
+
+def test_a_neighbour_with_hardly_any_weight_makes_no_variance_below_zero(rng):
+    """What is subtracted for a rounded mean is nearly all there is, and may be a rounding more."""
+    for _ in range(100):
+        weights = np.r_[1e-20, rng.random(int(rng.integers(2, 8)))]
+        value = rng.standard_normal()
+        x = np.stack([np.full(len(weights), value), np.arange(len(weights))], 1)
+        x[0, 0] = np.nextafter(value, INF)
+        for kind in (nc.RunningMoments, nc.RunningCovariance):
+            m = kind()
+            m.update(x, weights)
+            assert 0.0 <= m.var[0] <= np.spacing(value) ** 2
 
 
 # --- holes, weights and roundings -------------------------------------------------------------------------------------

@@ -165,6 +165,27 @@ def test_results_are_kept_and_counted(tmp_path):
     ]
 
 
+def test_results_are_judged_by_what_is_known_today():
+    outcomes = {"caught": "killed", "explained": "survived", "taken back": "equivalent", "gone": "survived"}
+    results = [record.Result("a.py", key, 3, 77, outcome, "", 0.5) for key, outcome in outcomes.items()]
+    exist = {("a.py", key) for key in ("caught", "explained", "taken back")}
+    today = record.judged(results, exist, {("a.py", "caught"), ("a.py", "explained"), ("b.py", "taken back")})
+    assert {r.key: r.outcome for r in today} == {
+        "caught": "killed", "explained": "equivalent", "taken back": "survived",
+    }  # fmt: skip
+
+
+def test_a_fault_is_not_tried_again_in_the_same_text():
+    keys = ["killed", "equivalent", "survived"]
+    known = [record.Result("a.py", key, 3, 77, key, "", 0.5) for key in keys]
+    faults = [("a.py", key, 77) for key in (*keys, "new")] + [("a.py", "killed", 78), ("b.py", "survived", 77)]
+    wanted = record.to_try(known, left=False)
+    assert [fault for fault in faults if not wanted(*fault)] == [("a.py", "killed", 77)]
+    wanted = record.to_try(known, left=True)
+    assert [fault for fault in faults if wanted(*fault)] == [("a.py", "survived", 77)]
+    assert wanted("a.py", "survived", 78)
+
+
 def test_the_faults_that_change_nothing_are_read():
     text = "a word\n# a.py\nf: x -> y\nf: x -> z\n    one reason\n    for both\ng: u -> v\n    another\n"
     text += "\n# b.py\nh: 1 -> 2\n    it\n"
