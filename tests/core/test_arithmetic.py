@@ -102,6 +102,20 @@ def test_statistics_at_every_offset(norm, dtype, offset, rng):
     np.testing.assert_allclose(ctx.rstd, want.rstd, rtol=limits["rtol"])
 
 
+@every_norm(Norm("batch", (40, 49)), Norm("batch", (3, 40, 7)), Norm("group", (3, 40, 7), (40,)))
+@HALVES_AND_FLOATS
+@pytest.mark.parametrize("first", [1, 9, 17, 25, 33], ids=str)
+def test_groups_far_from_0_begin_anywhere(norm, dtype, first, rng):
+    """Vectors of groups are summed without a shift as long as all of them are near 0."""
+    x = norm.arrays(rng, dtype)[0]
+    x[norm.groups >= first] += np.asarray(1000, dtype)
+    _, ctx = norm.forward(x)
+    want = norm.expected(x)
+    limits = tol("float64", x.size, "stats", scale=1000.0)
+    np.testing.assert_allclose(ctx.mean, want.mean, **limits)
+    np.testing.assert_allclose(ctx.rstd, want.rstd, rtol=limits["rtol"])
+
+
 @pytest.mark.parametrize("shape", [(2, 3, 40_000), (60_000, 3)], ids=str)
 def test_a_sample_that_misleads(shape, rng):
     """Of a large array four values are looked at before the choice: here they say the opposite of the rest."""
