@@ -2,7 +2,8 @@
 
     python -m reliability.mutants.compiled                  build a copy with all of ``compiled_faults.py``, try each
     python -m reliability.mutants.compiled --keep DIR       build there, or use what was built there before
-    python -m reliability.mutants.compiled --only workers   those whose file or description contains this
+    python -m reliability.mutants.compiled --only lane pool those whose file or description contains one of these
+    python -m reliability.mutants.compiled --tests core/test_plans.py    a quick choice of tests to begin with
 
 The copy is compiled with -O1. Exit code 1: a fault survived.
 """
@@ -137,13 +138,13 @@ class Trial:
         self.voice.write(f"{number:3} {how} ({died.seconds:.0f} s)  {fault.file}: {fault.what}\n")
 
 
-def try_all(folder: Path, only: str, jobs: int) -> int:
+def try_all(folder: Path, only: list[str], tests: list[str], jobs: int) -> int:
     """The number of survivors."""
     by_tests: dict[tuple[str, ...], list[tuple[int, Seeded]]] = {}
     for number, fault in enumerate(FAULTS, 1):
-        if only in f"{fault.file} {fault.what}":
-            by_tests.setdefault(tuple(tests_for(fault)), []).append((number, fault))
-    return sum(Trial(tests, faults, folder, jobs)() for tests, faults in by_tests.items())
+        if any(part in f"{fault.file} {fault.what}" for part in only):
+            by_tests.setdefault(tuple(tests or tests_for(fault)), []).append((number, fault))
+    return sum(Trial(chosen, faults, folder, jobs)() for chosen, faults in by_tests.items())
 
 
 def main() -> int:
@@ -151,7 +152,8 @@ def main() -> int:
         prog="python -m reliability.mutants.compiled", description=__doc__.partition("\n")[0]
     )
     parser.add_argument("--keep", type=Path, help="a folder for the build")
-    parser.add_argument("--only", default="", help="faults whose file or description contains this")
+    parser.add_argument("--only", nargs="+", default=[""], help="faults whose file or description contains one of these")
+    parser.add_argument("--tests", nargs="+", default=[], help="below tests/: a quick choice to begin with")
     parser.add_argument("--jobs", type=int, default=1, help="processes at a time")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
@@ -161,7 +163,7 @@ def main() -> int:
             build(folder)
         os.chdir(folder)
         sys.path[:] = [str(folder), *(entry for entry in sys.path if Path(entry).resolve() != ROOT)]
-        survivors = try_all(folder, options.only, options.jobs)
+        survivors = try_all(folder, options.only, options.tests, options.jobs)
     print(f"{len(FAULTS)} faults, {survivors} survived")
     return int(survivors > 0)
 
