@@ -2,8 +2,8 @@
 
     python -m reliability.mutants.compiled                  build a copy with all of ``compiled_faults.py``, try each
     python -m reliability.mutants.compiled --keep DIR       build there, or use what was built there before
-    python -m reliability.mutants.compiled --only lane pool those whose file or description contains one of these
-    python -m reliability.mutants.compiled --tests core/test_plans.py    a quick choice of tests to begin with
+    python -m reliability.mutants.compiled --only lane pool those whose file or description has one of these
+    python -m reliability.mutants.compiled --tests core/test_plans.py     a quick choice of tests to begin with
 
 The copy is compiled with -O1. Exit code 1: a fault survived.
 """
@@ -152,7 +152,7 @@ def main() -> int:
         prog="python -m reliability.mutants.compiled", description=__doc__.partition("\n")[0]
     )
     parser.add_argument("--keep", type=Path, help="a folder for the build")
-    parser.add_argument("--only", nargs="+", default=[""], help="faults whose file or description contains one of these")
+    parser.add_argument("--only", nargs="+", default=[""], help="faults whose file or description has one of these")
     parser.add_argument("--tests", nargs="+", default=[], help="below tests/: a quick choice to begin with")
     parser.add_argument("--jobs", type=int, default=1, help="processes at a time")
     options = parser.parse_args()
