@@ -61,6 +61,14 @@ def seeded(text: str, faults: list[tuple[int, Seeded]]) -> str:
     return text
 
 
+def all_seeded() -> dict[str, str]:
+    """The text of every file that has faults, by its name below normcore/."""
+    by_file: dict[str, list[tuple[int, Seeded]]] = {}
+    for number, fault in enumerate(FAULTS, 1):
+        by_file.setdefault(fault.file, []).append((number, fault))
+    return {name: seeded((ROOT / "normcore" / name).read_text(), faults) for name, faults in by_file.items()}
+
+
 def build(folder: Path) -> None:
     """A copy of the sources with every fault, compiled."""
     ignored = shutil.ignore_patterns("*.so", "__pycache__", ".*", "build", *(f"{name}.c" for name in _generated()))
@@ -71,17 +79,12 @@ def build(folder: Path) -> None:
     (folder / "setup.py").write_text((ROOT / "setup.py").read_text().replace('"-O3"', '"-O1"'))
     header = folder / "fault.h"
     header.write_text(HEADER)
-    for path in (folder / "normcore").rglob("*"):
-        name = path.relative_to(folder / "normcore").as_posix()
-        faults = [(number, fault) for number, fault in enumerate(FAULTS, 1) if fault.file == name]
-        if faults:
-            path.write_text(seeded(path.read_text(), faults))
-        if path.suffix == ".pyx":
-            lines = path.read_text().splitlines(keepends=True)
-            first = next(
-                i for i, line in enumerate(lines) if line.startswith(("from ", "cimport ", "cdef ", "import "))
-            )
-            path.write_text("".join([*lines[:first], DECLARATION, *lines[first:]]))
+    for name, text in all_seeded().items():
+        (folder / "normcore" / name).write_text(text)
+    for path in (folder / "normcore").rglob("*.pyx"):
+        lines = path.read_text().splitlines(keepends=True)
+        first = next(i for i, line in enumerate(lines) if line.startswith(("from ", "cimport ", "cdef ", "import ")))
+        path.write_text("".join([*lines[:first], DECLARATION, *lines[first:]]))
     environment = os.environ | {"CFLAGS": f"{os.environ.get('CFLAGS', '')} -include {header}"}
     subprocess.run(
         [sys.executable, "setup.py", "-q", "build_ext", "--inplace"], cwd=folder, env=environment, check=True
@@ -89,7 +92,7 @@ def build(folder: Path) -> None:
 
 
 def _generated() -> list[str]:
-    return [path.stem for path in (ROOT / "normcore").rglob("*.pyx")] + ["_context"]
+    return [path.stem for path in (ROOT / "normcore").rglob("*.pyx")] + ["_context", "_setting"]
 
 
 def tests_for(fault: Seeded) -> list[str]:
