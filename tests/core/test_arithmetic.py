@@ -187,6 +187,26 @@ def test_long_sums_of_gradients_keep_their_digits(norm):
 
 
 @every_norm(
+    Norm("batch", (2, 2, 1024)),
+    Norm("batch", (1024, 64)),
+    Norm("batch", (1025, 9)),
+    Norm("instance", (1, 2, 1024)),
+    Norm("layer", (1024, 64), (64,)),
+)
+def test_a_large_term_hides_few_of_the_others(norm):
+    """Beside 2**24 a 1 vanishes in float32: of sixteen terms fifteen are lost, before the sum goes on in float64."""
+    x = np.where(np.indices(norm.shape).sum(axis=0) % 2, 1.0, -1.0).astype("float32")
+    ones = np.ones(norm.parameter_shape)  # gradients of float64: what is added is not rounded again
+    terms = np.ones_like(x)
+    terms.ravel()[np.unique(norm.parameters, return_index=True)[1]] = 2.0**24
+    _, ctx = norm.forward(x, ones, ones, eps=1e-30)
+    for dy, which in ((terms, 2), (terms * x, 1)):
+        gradient = norm.backward(dy, ctx)[which]
+        want = norm.expected_backward(dy, x, ones, ones, eps=1e-30)[which]
+        np.testing.assert_allclose(gradient, want, rtol=0, atol=15.5)
+
+
+@every_norm(
     Norm("batch", (3, 2, 300)), Norm("batch", (40, 33)), Norm("instance", (3, 2, 300)), Norm("layer", (40, 33), (33,))
 )
 @pytest.mark.parametrize("sign", [1, -1])
