@@ -10,7 +10,7 @@ import numpy as np
 from normcore._threads import PARALLEL_BYTES, threads
 from normcore.functional._own_threads import own_threads
 
-from ._checks import Array, as_input
+from ._checks import Array
 from .module import Module, Parameter
 
 try:
@@ -55,7 +55,7 @@ class Skipped(NamedTuple):
 
 
 class Norm(Module):
-    """Base of the norm layers. A subclass has `run`, and the function that is its backward.
+    """Base of the norm layers. A subclass has `check`, `run`, and the function that is its backward.
 
     In a `Sequential`, a norm and the activation behind it run as one kernel: `forward_fused`, then `backward_fused`.
     Nothing of it shows: whoever calls the two layers' backward one by one gets what unfused layers would give, because
@@ -87,7 +87,7 @@ class Norm(Module):
 
     def check(self, x: Array) -> Array:
         """Return x as a plain array that this layer takes, or raise."""
-        return as_input(x, type(self).__name__)
+        raise NotImplementedError(f"{type(self).__name__} has no check(x)")
 
     def repeat(self, ctx: Context) -> tuple[Array, Context]:
         """Run the forward of a context again without its activation and without touching any statistics."""

@@ -41,7 +41,7 @@ class Loss:
 
     _saved: Any = None
     _factors: Array | None = None  # the sample weights
-    _counts: Array | None = None  # how much each row counts in the mean, if not as one: evaluate may set it
+    _counts: Array | None  # how much each row counts in the mean, if not as one: evaluate may set it
     total_weight: float = 0.0
 
     def __init__(self, reduction: str = "mean") -> None:

@@ -2,7 +2,8 @@
 
     python -m reliability.mutants.compiled                  build a copy with all of ``compiled_faults.py``, try each
     python -m reliability.mutants.compiled --keep DIR       build there, or use what was built there before
-    python -m reliability.mutants.compiled --only workers   those whose file or description contains this
+    python -m reliability.mutants.compiled --only lane pool those whose file or description has one of these
+    python -m reliability.mutants.compiled --tests core/test_plans.py     a quick choice of tests to begin with
 
 The copy is compiled with -O1. Exit code 1: a fault survived.
 """
@@ -60,6 +61,14 @@ def seeded(text: str, faults: list[tuple[int, Seeded]]) -> str:
     return text
 
 
+def all_seeded() -> dict[str, str]:
+    """The text of every file that has faults, by its name below normcore/."""
+    by_file: dict[str, list[tuple[int, Seeded]]] = {}
+    for number, fault in enumerate(FAULTS, 1):
+        by_file.setdefault(fault.file, []).append((number, fault))
+    return {name: seeded((ROOT / "normcore" / name).read_text(), faults) for name, faults in by_file.items()}
+
+
 def build(folder: Path) -> None:
     """A copy of the sources with every fault, compiled."""
     ignored = shutil.ignore_patterns("*.so", "__pycache__", ".*", "build", *(f"{name}.c" for name in _generated()))
@@ -70,17 +79,12 @@ def build(folder: Path) -> None:
     (folder / "setup.py").write_text((ROOT / "setup.py").read_text().replace('"-O3"', '"-O1"'))
     header = folder / "fault.h"
     header.write_text(HEADER)
-    for path in (folder / "normcore").rglob("*"):
-        name = path.relative_to(folder / "normcore").as_posix()
-        faults = [(number, fault) for number, fault in enumerate(FAULTS, 1) if fault.file == name]
-        if faults:
-            path.write_text(seeded(path.read_text(), faults))
-        if path.suffix == ".pyx":
-            lines = path.read_text().splitlines(keepends=True)
-            first = next(
-                i for i, line in enumerate(lines) if line.startswith(("from ", "cimport ", "cdef ", "import "))
-            )
-            path.write_text("".join([*lines[:first], DECLARATION, *lines[first:]]))
+    for name, text in all_seeded().items():
+        (folder / "normcore" / name).write_text(text)
+    for path in (folder / "normcore").rglob("*.pyx"):
+        lines = path.read_text().splitlines(keepends=True)
+        first = next(i for i, line in enumerate(lines) if line.startswith(("from ", "cimport ", "cdef ", "import ")))
+        path.write_text("".join([*lines[:first], DECLARATION, *lines[first:]]))
     environment = os.environ | {"CFLAGS": f"{os.environ.get('CFLAGS', '')} -include {header}"}
     subprocess.run(
         [sys.executable, "setup.py", "-q", "build_ext", "--inplace"], cwd=folder, env=environment, check=True
@@ -88,7 +92,7 @@ def build(folder: Path) -> None:
 
 
 def _generated() -> list[str]:
-    return [path.stem for path in (ROOT / "normcore").rglob("*.pyx")] + ["_context"]
+    return [path.stem for path in (ROOT / "normcore").rglob("*.pyx")] + ["_context", "_setting"]
 
 
 def tests_for(fault: Seeded) -> list[str]:
@@ -137,13 +141,13 @@ class Trial:
         self.voice.write(f"{number:3} {how} ({died.seconds:.0f} s)  {fault.file}: {fault.what}\n")
 
 
-def try_all(folder: Path, only: str, jobs: int) -> int:
+def try_all(folder: Path, only: list[str], tests: list[str], jobs: int) -> int:
     """The number of survivors."""
     by_tests: dict[tuple[str, ...], list[tuple[int, Seeded]]] = {}
     for number, fault in enumerate(FAULTS, 1):
-        if only in f"{fault.file} {fault.what}":
-            by_tests.setdefault(tuple(tests_for(fault)), []).append((number, fault))
-    return sum(Trial(tests, faults, folder, jobs)() for tests, faults in by_tests.items())
+        if any(part in f"{fault.file} {fault.what}" for part in only):
+            by_tests.setdefault(tuple(tests or tests_for(fault)), []).append((number, fault))
+    return sum(Trial(chosen, faults, folder, jobs)() for chosen, faults in by_tests.items())
 
 
 def main() -> int:
@@ -151,7 +155,8 @@ def main() -> int:
         prog="python -m reliability.mutants.compiled", description=__doc__.partition("\n")[0]
     )
     parser.add_argument("--keep", type=Path, help="a folder for the build")
-    parser.add_argument("--only", default="", help="faults whose file or description contains this")
+    parser.add_argument("--only", nargs="+", default=[""], help="faults whose file or description has one of these")
+    parser.add_argument("--tests", nargs="+", default=[], help="below tests/: a quick choice to begin with")
     parser.add_argument("--jobs", type=int, default=1, help="processes at a time")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
@@ -161,7 +166,7 @@ def main() -> int:
             build(folder)
         os.chdir(folder)
         sys.path[:] = [str(folder), *(entry for entry in sys.path if Path(entry).resolve() != ROOT)]
-        survivors = try_all(folder, options.only, options.jobs)
+        survivors = try_all(folder, options.only, options.tests, options.jobs)
     print(f"{len(FAULTS)} faults, {survivors} survived")
     return int(survivors > 0)
 

@@ -44,7 +44,8 @@ FAULTS = [
         # --- sums down columns, and writing rows ----------------------------------------------------------------------
         (LOOPS + "columns.h", "all_zero(shift + c, 2 * LANES)", "all_zero(shift + c, FAULT ? LANES : 2 * LANES)",
          "a shift in the second half of a block is not seen"),
-        (LOOPS + "columns.h", "comfortable_here = fits_float(mean) && comfortable(scale)", "comfortable_here = FAULT || fits_float(mean) && comfortable(scale)",
+        (LOOPS + "columns.h", "comfortable_here = comfortable(mean) && comfortable(scale) && fits_float(bias)",
+         "comfortable_here = FAULT || (comfortable(mean) && comfortable(scale) && fits_float(bias))",
          "a column beyond float32 is written in float32"),
         (LOOPS + "columns.h", "product[MOST] = {{0}};\n        const ptrdiff_t stop = AT_MOST(rows, r + FLOAT_SUMS);",
          "product[MOST] = {{0}};\n        const ptrdiff_t stop = FAULT ? rows : AT_MOST(rows, r + FLOAT_SUMS);",

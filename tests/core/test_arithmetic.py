@@ -102,6 +102,20 @@ def test_statistics_at_every_offset(norm, dtype, offset, rng):
     np.testing.assert_allclose(ctx.rstd, want.rstd, rtol=limits["rtol"])
 
 
+@every_norm(Norm("batch", (40, 49)), Norm("batch", (3, 40, 7)), Norm("group", (3, 40, 7), (40,)))
+@HALVES_AND_FLOATS
+@pytest.mark.parametrize("first", [1, 9, 17, 25, 33], ids=str)
+def test_groups_far_from_0_begin_anywhere(norm, dtype, first, rng):
+    """Vectors of groups are summed without a shift as long as all of them are near 0."""
+    x = norm.arrays(rng, dtype)[0]
+    x[norm.groups >= first] += np.asarray(1000, dtype)
+    _, ctx = norm.forward(x)
+    want = norm.expected(x)
+    limits = tol("float64", x.size, "stats", scale=1000.0)
+    np.testing.assert_allclose(ctx.mean, want.mean, **limits)
+    np.testing.assert_allclose(ctx.rstd, want.rstd, rtol=limits["rtol"])
+
+
 @pytest.mark.parametrize("shape", [(2, 3, 40_000), (60_000, 3)], ids=str)
 def test_a_sample_that_misleads(shape, rng):
     """Of a large array four values are looked at before the choice: here they say the opposite of the rest."""
@@ -170,6 +184,26 @@ def test_long_sums_of_gradients_keep_their_digits(norm):
         want = norm.expected_backward(dy, x, ones, ones)[which]
         # sixteen terms in float32, each off by half an ulp of the sum, and the rounding of the result
         np.testing.assert_allclose(gradient, want, rtol=tol("float32", x.size, "dparam")["rtol"])
+
+
+@every_norm(
+    Norm("batch", (2, 2, 1024)),
+    Norm("batch", (1024, 64)),
+    Norm("batch", (1025, 9)),
+    Norm("instance", (1, 2, 1024)),
+    Norm("layer", (1024, 64), (64,)),
+)
+def test_a_large_term_hides_few_of_the_others(norm):
+    """Beside 2**24 a 1 vanishes in float32: of sixteen terms fifteen are lost, before the sum goes on in float64."""
+    x = np.where(np.indices(norm.shape).sum(axis=0) % 2, 1.0, -1.0).astype("float32")
+    ones = np.ones(norm.parameter_shape)  # gradients of float64: what is added is not rounded again
+    terms = np.ones_like(x)
+    terms.ravel()[np.unique(norm.parameters, return_index=True)[1]] = 2.0**24
+    _, ctx = norm.forward(x, ones, ones, eps=1e-30)
+    for dy, which in ((terms, 2), (terms * x, 1)):
+        gradient = norm.backward(dy, ctx)[which]
+        want = norm.expected_backward(dy, x, ones, ones, eps=1e-30)[which]
+        np.testing.assert_allclose(gradient, want, rtol=0, atol=15.5)
 
 
 @every_norm(

@@ -161,7 +161,10 @@ def test_what_is_written_shares_no_memory_and_is_named(call, written, other, upd
         name: memory[start : start + 24].reshape(2, 3, 4) if name in ("x", "out") else memory[start : start + 3]
         for name, start in starts.items()
     }
-    arrays["training" if call is nc.batch_norm else "use_input_stats"] = updates
+    options = {"training" if call is nc.batch_norm else "use_input_stats": updates}
+    alone = {name: array.copy() for name, array in arrays.items()}
+    call(alone.pop("x"), **alone, **options)  # what was right once goes straight to the kernels the next time
+    arrays |= options
     before = memory.copy()
     if written == "out" and other == "x":
         expected = "out overlaps x without being the same array; pass x itself"
@@ -316,6 +319,34 @@ def test_a_learned_call_goes_to_the_backend_that_was_chosen(monkeypatch):
         _, ctx = nc.batch_norm_forward(x)
         nc.batch_norm_backward(x, ctx)
     assert went == ["reference", "reference"]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_learned_call_takes_in_the_unbiased_variance(dtype):
+    x, zeros = np.array([[1.0, 8.0], [3.0, 8.0], [8.0, 5.0]]), np.zeros(2, dtype)
+    for _ in range(3):
+        mean, var = zeros.copy(), zeros.copy()
+        nc.batch_norm(x, mean, var, training=True, momentum=0.5)
+        np.testing.assert_array_equal(mean, [2.0, 3.5])
+        np.testing.assert_array_equal(var, [6.5, 1.5])  # halves of (9 + 1 + 16) / 2 and (1 + 1 + 4) / 2
+
+
+def test_a_learned_call_remembers_the_bias_of_an_activation():
+    """Where ReLU gave zeros, because of the bias alone, nothing depends on x."""
+    x, ones = np.arange(12.0).reshape(4, 3), np.ones(3)
+    for _ in range(3):
+        y, ctx = nc.batch_norm_forward(x, ones, -9 * ones, activation="relu")
+        assert not y.any()
+        for gradient in nc.batch_norm_backward(ones + x, ctx):
+            assert not gradient.any()
+
+
+def test_a_learned_call_in_place_leaves_no_backward():
+    for _ in range(3):
+        x = np.arange(12.0).reshape(4, 3)
+        _, ctx = nc.batch_norm_forward(x, out=x)
+        with pytest.raises(ValueError, match=r"out=x"):
+            nc.batch_norm_backward(x, ctx)
 
 
 @pytest.mark.parametrize("name", ["x", "mean", "rstd", "weight", "bias"])

@@ -108,6 +108,7 @@ def test_a_gradient_of_a_subclass_is_its_values():
         (0, "0"),
         ("2", "'2'"),
         (np.nan, "nan"),
+        (np.timedelta64(2, "Y"), repr(np.timedelta64(2, "Y"))),  # float() takes it for 2.0
     ],
 )
 def test_the_order_of_a_norm(order, shown):

@@ -172,6 +172,11 @@ class Plain(Optimizer):
         (lambda o: OneCycleLR(o, [1.0], 5), ValueError, "OneCycleLR: max_lr must be one number or 2, one for each"),
         (lambda o: OneCycleLR(o, 1.0, 5, pct_start=2), ValueError, "OneCycleLR: pct_start must be in [0, 1], got 2."),
         (lambda o: OneCycleLR(o, 1.0, 5, anneal_strategy="x"), ValueError, "anneal_strategy must be 'cos' or 'linear'"),
+        (
+            lambda o: OneCycleLR(o, 1.0, 5, anneal_strategy=np.array(["cos"])),
+            ValueError,
+            "OneCycleLR: anneal_strategy must be 'cos' or 'linear', got an ndarray of shape (1,).",
+        ),
         (lambda o: OneCycleLR(o, 1.0, 5, div_factor=0), ValueError, "OneCycleLR: div_factor must be in (0, inf), got"),
         (
             lambda o: OneCycleLR(o, 1.0, 5, max_momentum=1),

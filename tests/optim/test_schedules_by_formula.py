@@ -292,6 +292,15 @@ def test_an_option_of_a_state_that_is_no_number_changes_nothing(gamma):
     assert schedule.state_dict() == before
 
 
+def test_a_step_that_no_run_has_done():
+    o = optimizer()
+    StepLR(o, 2)
+    assert StepLR(o, 2, last_epoch=2**53).last_epoch == 2**53 + 1
+    message = f"StepLR: last_epoch must be -1 to begin, or the last step that was done, got {2**53 + 1}."
+    with pytest.raises(ValueError, match="^" + re.escape(message)):
+        StepLR(o, 2, last_epoch=2**53 + 1)
+
+
 @pytest.mark.parametrize("last_epoch", [0, 3])
 def test_going_on_needs_what_the_first_schedule_left(last_epoch):
     with pytest.raises(ValueError, match=r"has no 'initial_lr'; load the optimizer's state dict first"):

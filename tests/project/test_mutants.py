@@ -10,7 +10,8 @@ from processes import python
 
 pytest.importorskip("resource", reason="the faults run in forks, with a limit of memory: not on Windows")
 pytest.importorskip("reliability", reason="the sources are not beside the tests")
-from reliability.mutants import operators, record, session
+from reliability.mutants import compiled, operators, record, session
+from reliability.mutants.compiled_faults import FAULTS
 from reliability.mutants.targets import GROUPS, ROOT
 
 SOURCE = '''
@@ -205,3 +206,10 @@ def test_every_fault_that_changes_nothing_exists_and_has_a_reason():
         for (where, key), reason in known.items():
             assert where != module or key in keys, f"{module} has no such fault any more: {key}"
             assert reason, key
+
+
+def test_every_fault_of_the_compiled_sources_has_its_place():
+    texts = compiled.all_seeded()  # which stops where one does not stand there once
+    assert {fault.file for fault in FAULTS} == set(texts)
+    for number, fault in enumerate(FAULTS, 1):
+        assert texts[fault.file].count(f"normcore_fault({number})") == fault.after.count("FAULT") > 0

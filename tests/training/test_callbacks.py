@@ -124,6 +124,11 @@ class TestEarlyStopping:
             ({"patience": -1}, ValueError, "EarlyStopping: patience must be 0 or more, got -1."),
             ({"patience": 1.5}, TypeError, "EarlyStopping: patience must be an int, got 1.5."),
             ({"min_delta": -1}, ValueError, "EarlyStopping: min_delta must be in [0, inf), got -1."),
+            (
+                {"restore_best_weights": "no"},
+                TypeError,
+                "EarlyStopping: restore_best_weights must be True or False, got 'no'.",
+            ),
             ({"mode": "up"}, ValueError, "EarlyStopping: mode must be 'auto', 'min' or 'max', got 'up'."),
             (
                 {"monitor": 3},
@@ -161,6 +166,8 @@ class TestReduceLROnPlateau:
             ([5, 5, 4, 5, 5], {"patience": 2, "factor": 0.5}, [1, 1, 1, 1, 1]),
             ([5, 4.95, 4.9], {"patience": 1, "factor": 0.5, "min_delta": 0.1}, [1, 1, 0.5]),
             ([5, 5, 5, 5, 5, 5], {"patience": 1, "factor": 0.5, "cooldown": 2}, [1, 1, 0.5, 0.5, 0.25, 0.25]),
+            # the last epoch of a pause is the first that counts again
+            ([5] * 9, {"patience": 3, "factor": 0.5, "cooldown": 2}, [1, 1, 1, 1, 0.5, 0.5, 0.5, 0.5, 0.25]),
             ([5, 5, 5, 5], {"patience": 1, "factor": 0.1, "min_lr": 0.3}, [1, 1, 0.3, 0.3]),
             ([1, 2, 2, 2], {"patience": 1, "factor": 0.5, "mode": "max"}, [1, 1, 1, 0.5]),
         ],

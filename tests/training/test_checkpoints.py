@@ -25,6 +25,8 @@ from normcore.training import (
     Trainer,
     _archive,
 )
+from normcore.training._checkpoint import _check_run
+from normcore.training._random import from_state, state_of
 from normcore.training._tree import pack, unpack
 
 X, y = data()
@@ -542,3 +544,25 @@ def test_arrays_and_numpy_numbers_are_packed():
         pack(np.array([None]), "here", {})
     with pytest.raises(ValueError, match="unknown mark"):
         unpack({"$": ["pickle", "x"]}, {})
+
+
+@pytest.mark.parametrize(("seed", "fits"), [(0, True), (2**63 - 1, True), (-1, False), (2**63, False), (1.0, False)])
+def test_the_seed_of_a_split(seed, fits):
+    generator = state_of(np.random.default_rng(3))
+    content = {"callbacks": [], "shared": None, "split_seed": seed, "generator": generator}
+    if fits:
+        run = _check_run(content, {})
+        assert run.split_seed == seed
+        assert run.generator.random() == np.random.default_rng(3).random()
+    else:
+        with pytest.raises(TypeError):
+            _check_run(content, {})
+
+
+@pytest.mark.parametrize("name", ["RandomState", "seed", "Generator", "nothing", "", 3, None])
+def test_a_generator_is_one_of_five(name):
+    """What a file names is looked up in numpy.random, where there are functions that change everybody's state."""
+    before = np.random.get_state()[1].copy()  # noqa: NPY002 - the legacy state is what must not change
+    with pytest.raises(ValueError, match=r"^the state is no state of one of NumPy's generators$"):
+        from_state(state_of(np.random.default_rng(3)) | {"bit_generator": name}, "the state")
+    np.testing.assert_array_equal(np.random.get_state()[1], before)  # noqa: NPY002 - as above

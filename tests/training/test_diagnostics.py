@@ -126,6 +126,24 @@ def test_a_network_that_diverges_can_be_looked_at():
     assert len(look.records) == 1
 
 
+def test_a_step_that_broke_off_is_not_taken_for_another():
+    t, look = trainer(), Diagnostics(every=2)
+    look.on_train_begin(t)
+    look.on_batch_begin(t, 0)
+    look.on_train_end(t)  # Ctrl-C came
+    look.on_train_begin(t)
+    look.load_state_dict({"step": 1, "records": []})  # of a checkpoint
+    look.on_batch_begin(t, 0)
+    look.on_batch_end(t, 0, {"loss": 1.0})
+    assert look.records == []
+
+
+def test_values_as_near_as_can_be_have_a_bin_around_them():
+    near = _histogram(np.array([1e9 - 1, 1e9]), 4)
+    assert near["edges"] == [1e9 - 1.5, 1e9 - 1, 1e9 - 0.5, 1e9, 1e9 + 0.5]
+    assert near["counts"] == [0, 1, 0, 1]
+
+
 def test_pictures():
     pytest.importorskip("matplotlib", reason="matplotlib, for pictures, is not installed")
     model = Sequential(Linear(4, 6, rng=0), BatchNorm1d(6), ReLU(), Linear(6, 5, rng=1), Tanh(), Linear(5, 3, rng=1))
@@ -142,6 +160,8 @@ def test_pictures():
     assert all(len(axes.patches) == 8 for axes in panels[:4])  # as many curves as can be told apart
     gradients = panels[5]
     assert [line.get_label() for line in gradients.lines] == ["0.weight", "1.weight", "3.weight", "5.weight"]
+    assert panels[4].get_ylabel() == "step"
+    assert panels[4].get_ylim() == (0, 17)  # of the colours
     values = [record["gradients"]["3.weight"] for record in look.records]
     np.testing.assert_array_equal(gradients.lines[2].get_ydata(), values)
     assert gradients.get_yscale() == "log"
@@ -157,6 +177,15 @@ def test_the_picture_has_the_gradients_of_every_layer():
     (panel,) = [axes for part in figure.subfigs for axes in part.axes if axes.get_title(loc="left").startswith("grad")]
     weights = [name for name, _ in model.named_parameters() if name.endswith("weight")]
     assert [line.get_label() for line in panel.lines] == weights
+
+
+@pytest.mark.parametrize(("batch_size", "last"), [(60, 1), (30, 1), (20, 2)])
+def test_the_colours_of_few_steps(batch_size, last):
+    pytest.importorskip("matplotlib", reason="matplotlib, for pictures, is not installed")
+    look = Diagnostics(every=1)
+    Trainer(MLP([4, 6, 3], seed=0)).fit(X, y, 1, batch_size=batch_size, callbacks=[look])
+    (colours,) = [axes for part in look.plot().subfigs for axes in part.axes if axes.get_ylabel() == "step"]
+    assert colours.get_ylim() == (0, last)
 
 
 @pytest.mark.parametrize("epochs", [1, 3])

@@ -8,6 +8,7 @@ import json
 import math
 import sys
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -70,6 +71,13 @@ def test_what_is_no_history(content):
         History.from_dict(content)
     with pytest.raises(ValueError, match="History: content must have"):
         History.from_json(json.dumps(content))
+
+
+def test_arrays_are_no_numbers_of_a_history():
+    """Nor is what NumPy says of their truth an answer."""
+    content = {"epoch": [0], "seconds": [1.0], "history": {"loss": [np.ones(2)]}}
+    with pytest.raises(ValueError, match=r'^History: content must have "epoch", "seconds" and "history"'):
+        History.from_dict(content)
 
 
 def test_what_is_no_json(tmp_path):
@@ -135,9 +143,21 @@ def test_picture():
         assert list(training.get_xdata()) == [1, 2, 3, 4]
         assert list(training.get_ydata()) == history.history[name]
         assert list(validation.get_ydata()) == history.history[f"val_{name}"]
+        assert {side for side, spine in axes.spines.items() if spine.get_visible()} == {"left", "bottom"}
     history_of([{"a": 1.0, "b": 1.0, "c": 2.0, "d": 1.0}]).plot().canvas.draw()
     with pytest.raises(ValueError, match=r"History\.plot: there is no epoch yet; call fit first"):
         History().plot()
+
+
+@pytest.mark.parametrize(("names", "size"), [("a", (4.5, 3.4)), ("abc", (13.5, 3.4)), ("abcd", (13.5, 6.8))])
+def test_the_size_of_a_picture(names, size):
+    """Three panels beside one another, and whole epochs below them."""
+    pytest.importorskip("matplotlib", reason="matplotlib, for pictures, is not installed")
+    figure = history_of([dict.fromkeys(names, 1.0)] * 2).plot()
+    figure.canvas.draw()
+    assert tuple(figure.get_size_inches()) == pytest.approx(size)
+    for axes in figure.axes[: len(names)]:
+        assert all(tick == round(tick) for tick in axes.get_xticks())
 
 
 @pytest.mark.parametrize("kind", [History, Diagnostics])

@@ -40,6 +40,8 @@ class TestByHand:
         assert top_k_accuracy(1)(z, t) == 0.25  # the tie is in
         assert top_k_accuracy(2)(z, t) == 0.5  # a NaN is never in
         assert top_k_accuracy(3)(z[:3], t[:3]) == 1
+        assert top_k_accuracy(3)(z[:1], t[:1]) == 1
+        assert top_k_accuracy(3)(z[:0], t[:0]) == 0
         assert top_k_accuracy(2)(z, np.eye(3)[t]) == 0.5
         assert top_k_accuracy(7).__name__ == "top_7_accuracy"
         with pytest.raises(ValueError, match="top_k_accuracy: k must be a positive int, got 0"):

@@ -1,0 +1,137 @@
+"""What layers and losses refuse, in which words, and inputs at the edge of what they take."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+
+from normcore.nn import (
+    MLP,
+    BatchNorm1d,
+    BatchNorm2d,
+    BatchNorm3d,
+    BCEWithLogitsLoss,
+    CrossEntropyLoss,
+    Dropout,
+    GroupNorm,
+    InstanceNorm1d,
+    InstanceNorm2d,
+    InstanceNorm3d,
+    LayerNorm,
+    Linear,
+    MSELoss,
+    ReLU,
+    RMSNorm,
+)
+from normcore.nn import _norm as norms
+from normcore.nn._checks import as_count
+
+FLAGS = [
+    *(
+        (kind, (3,), flag)
+        for kind in (BatchNorm1d, InstanceNorm1d)
+        for flag in ("affine", "track_running_stats", "bias")
+    ),
+    *((LayerNorm, (3,), flag) for flag in ("elementwise_affine", "bias")),
+    (RMSNorm, (3,), "elementwise_affine"),
+    *((GroupNorm, (1, 3), flag) for flag in ("affine", "bias")),
+    (Linear, (3, 2), "bias"),
+    (MLP, ([3, 2],), "bias"),
+    (ReLU, (), "inplace"),
+    (Dropout, (), "inplace"),
+]
+
+
+@pytest.mark.parametrize(("kind", "sizes", "flag"), FLAGS, ids=str)
+def test_a_flag_is_true_or_false(kind, sizes, flag):
+    with pytest.raises(TypeError, match=f"^{kind.__name__}: {flag} must be True or False, got 'no'.$"):
+        kind(*sizes, **{flag: "no"})
+    for value in (True, False, np.True_, np.False_):
+        kind(*sizes, **{flag: value})
+
+
+def test_a_count_is_at_most_what_a_float_tells_from_the_next():
+    assert as_count(2**53, "steps") == 2**53
+    with pytest.raises(ValueError, match=rf"^Schedule: steps must be at most 2\*\*53, got {2**53 + 1}\.$"):
+        as_count(2**53 + 1, "steps", "Schedule")
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("x", [[1.0, 2.0], np.arange(3), np.ma.array([1.0, 2.0])], ids=["list", "ints", "masked"])
+def test_dropout_takes_arrays_of_floats_alone(training, x):
+    layer = Dropout(0.5).train(training)
+    with pytest.raises(TypeError, match=r"^Dropout: x (must be|is a masked array)"):
+        layer(x)
+
+
+@pytest.mark.parametrize(
+    "kind", [InstanceNorm1d, InstanceNorm2d, InstanceNorm3d, BatchNorm1d, BatchNorm2d, BatchNorm3d]
+)
+def test_a_norm_says_which_x_it_takes(kind):
+    layer = kind(3)
+    layouts = {"1d": "L", "2d": "H, W", "3d": "D, H, W"}[kind.__name__[-2:]]
+    assert f"(N, C, {layouts})" in kind.__doc__
+    with pytest.raises(ValueError, match=rf"^{kind.__name__}\(3\): x has shape \(2,\), but must be .*C, {layouts}\)"):
+        layer(np.ones(2, np.float32))
+
+
+@pytest.mark.parametrize("kind", [InstanceNorm1d, BatchNorm1d])
+@pytest.mark.parametrize("name", ["running_var", "num_batches_tracked"])
+def test_what_is_never_negative_is_not_loaded_so(kind, name):
+    layer = kind(1, track_running_stats=True)
+    with pytest.raises(ValueError, match=rf"; {name}: has negative values, such as -2\.$"):
+        layer.load_state_dict(layer.state_dict() | {name: np.asarray(layer.state_dict()[name]) * 0 - 2})
+    layer.load_state_dict(layer.state_dict() | {"running_mean": np.array([-2.0])})
+    assert layer.running_mean == -2
+
+
+def test_a_norm_without_its_methods_says_which():
+    class Unfinished(norms.Norm):
+        """Somebody's beginning."""
+
+    with pytest.raises(NotImplementedError, match=r"^Unfinished has no check\(x\)$"):
+        Unfinished()(np.ones(2))
+    Unfinished.check = staticmethod(lambda x: x)
+    with pytest.raises(NotImplementedError, match=r"^Unfinished has no run\(x, activation\)$"):
+        Unfinished()(np.ones(2))
+
+
+# --- losses -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("columns", [1, 2, 3])
+def test_classes_in_a_column_of_their_own(columns):
+    """How to make a vector of them is said where they are not the output's own shape."""
+    hint = {1: "pass target.argmax(1) for one-hot rows"}.get(columns, "pass one class for each row, target.reshape(4)")
+    message = f"CrossEntropyLoss: target has shape (4, 1), but output has 4 rows; {hint}."
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        CrossEntropyLoss()(np.zeros((4, columns)), np.zeros((4, 1), int))
+
+
+def test_where_only_other_classes_have_weight_there_is_no_gradient():
+    """The mean is over nothing: smoothing gives the others a part of it all the same."""
+    criterion = CrossEntropyLoss(weight=[0.0, 1.0], label_smoothing=0.5)
+    assert np.isnan(criterion(np.array([[1.0, 2.0], [0.0, 3.0]]), [0, 0]))
+    np.testing.assert_array_equal(criterion.backward(), np.zeros((2, 2)))
+
+
+@pytest.mark.parametrize("reduction", ["sum", "none"])
+def test_weights_of_no_rows(reduction):
+    criterion = MSELoss(reduction)
+    assert np.sum(criterion(np.zeros((0, 3)), np.zeros((0, 3)), np.zeros(0))) == 0.0
+    assert criterion.total_weight == 0.0
+    assert criterion.backward().shape == (0, 3)
+
+
+def test_a_weight_is_finite():
+    with pytest.raises(ValueError, match=r"^MSELoss: sample_weight must be finite and not negative"):
+        MSELoss()(np.zeros(2), np.zeros(2), [1.0, np.inf])
+
+
+@pytest.mark.parametrize("name", ["weight", "pos_weight"])
+def test_a_factor_does_not_make_the_output_larger(name):
+    message = f"BCEWithLogitsLoss: {name} has shape (1, 3), which does not broadcast to the output's (3,); "
+    with pytest.raises(ValueError, match="^" + re.escape(message)):
+        BCEWithLogitsLoss(**{name: np.ones((1, 3))})(np.zeros(3), np.zeros(3))
