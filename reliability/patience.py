@@ -7,5 +7,5 @@ import os
 
 
 def patience(seconds: float) -> int:
-    """Those seconds times RELIABILITY_PATIENCE of the environment: `reliability.sanitize` sets it, its builds are slower."""
+    """Those seconds times the variable RELIABILITY_PATIENCE, that `reliability.sanitize` sets for its slower builds."""
     return math.ceil(seconds * float(os.environ.get("RELIABILITY_PATIENCE", "1")))
