@@ -33,6 +33,7 @@ class Kind(NamedTuple):
     preloaded: tuple[str, ...] = ()  # libraries of the compiler, before CPython's
     environment: dict[str, str] = {}  # noqa: RUF012 - a NamedTuple's default, which nobody changes
     command: tuple[str, ...] = ()  # before the interpreter
+    patience: int = 5  # times as long as otherwise may a process take that a test waits for
 
 
 # abort_on_error: a signal is a failure for whoever waits for the process. exitcode=0: leaks of CPython, which keeps
@@ -46,6 +47,7 @@ KINDS = {
             "ASAN_OPTIONS": f"{_HALT}:detect_leaks=1:exitcode=0:allocator_may_return_null=1:log_path={{log}}",
             "UBSAN_OPTIONS": f"{_HALT}:print_stacktrace=1:log_path={{log}}",
         },
+        patience=10,
     ),
     "undefined": Kind(
         f"{_SYMBOLS} -fsanitize={_UNDEFINED}",
@@ -61,6 +63,7 @@ KINDS = {
             "log_path={log}"
         },
         ("setarch", platform.machine(), "-R"),  # its shadow memory wants addresses that are not random
+        patience=20,
     ),
     "memcheck": Kind(
         f"{_SYMBOLS}",
@@ -136,6 +139,7 @@ def run(kind: str, folder: Path, arguments: Sequence[str], capture: bool = False
         "PYTHONMALLOC": "malloc",  # CPython's own pools hide where an object ends
         "PYTHONDONTWRITEBYTECODE": "1",
         "OPENBLAS_NUM_THREADS": "1",
+        "RELIABILITY_PATIENCE": str(how.patience),
         **{key: value.format(log=log) for key, value in how.environment.items()},
     }
     if how.preloaded:
@@ -166,6 +170,9 @@ def _library(name: str) -> str:
 _HEADS = re.compile(
     r"ERROR: AddressSanitizer: .*|runtime error: .*|WARNING: ThreadSanitizer: [^(]*|ThreadSanitizer: CHECK failed.*"
 )
+# What CPython keeps for a thread until its function returns. One that the interpreter's end stops leaves it behind, and
+# with it whatever the thread had in hand, our results among it.
+_STOPPED = re.compile(r"^Direct leak of .*\n(?: +#\d+ .*\n)*? +#\d+ .* thread_PyThread_start_new_thread ", re.M)
 _OURS = re.compile(r"(?<![\w/.-])normcore/")  # paths are relative to the folder of the build
 
 
@@ -177,8 +184,9 @@ def reports(folder: Path) -> list[str]:
 def findings(text: str) -> list[str]:
     """The lines of one report."""
     found = [f"{match[0].strip()} ({_place(text[match.start() :])})" for match in _HEADS.finditer(text)]
+    stopped = _STOPPED.search(text) is not None
     for leak in re.findall(r"^(?:Direct|Indirect) leak of.*?(?=^$|\Z)", text, re.M | re.S):
-        if _place(leak) != _NOWHERE:
+        if _place(leak) != _NOWHERE and not (stopped and leak.startswith("Indirect")):
             found.append(f"{leak.splitlines()[0].rstrip(':')} ({_place(leak)})")
     # valgrind: each error is a paragraph
     for error in re.split(r"^==\d+== *$", text, flags=re.M):

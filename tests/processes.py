@@ -8,6 +8,8 @@ import sys
 import threading
 from contextlib import contextmanager
 
+from reliability.patience import patience
+
 
 def python(code, *options, **environment):
     """Run code in a new interpreter, warnings as errors; return what it printed, or the last line of its error."""
@@ -16,7 +18,7 @@ def python(code, *options, **environment):
         env=os.environ | environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=patience(120),
         check=False,
     )
     return done.stdout.strip() if done.returncode == 0 else done.stderr.strip().splitlines()[-1]
@@ -28,7 +30,7 @@ def running(code, seconds=120):
     program = subprocess.Popen(
         [sys.executable, "-W", "error", "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    timer = threading.Timer(seconds, program.kill)
+    timer = threading.Timer(patience(seconds), program.kill)
     timer.start()
     try:
         yield program

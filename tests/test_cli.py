@@ -14,6 +14,7 @@ import pytest
 import normcore as nc
 from normcore import _bench, studies
 from normcore.cli import main
+from reliability.patience import patience
 
 NAMES = ", ".join(studies.STUDIES)
 
@@ -141,7 +142,7 @@ def test_ctrl_c_ends_with_130_and_no_traceback(capsys, tmp_path, monkeypatch):
 def command_of(arguments, cwd=None, **options):
     environment = os.environ | {"PYTHONPATH": str(Path(nc.__file__).parents[1]), **options}
     return subprocess.run(
-        [sys.executable, *arguments], capture_output=True, text=True, env=environment, cwd=cwd, timeout=120
+        [sys.executable, *arguments], capture_output=True, text=True, env=environment, cwd=cwd, timeout=patience(120)
     )
 
 

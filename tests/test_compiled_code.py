@@ -35,6 +35,20 @@ Direct leak of 4096 byte(s) in 1 object(s) allocated from:
 
 SUMMARY: AddressSanitizer: 4160 byte(s) leaked in 2 allocation(s).
 """
+STOPPED = """==6==ERROR: LeakSanitizer: detected memory leaks
+
+Direct leak of 64 byte(s) in 2 object(s) allocated from:
+    #0 0x7fa5 in __interceptor_malloc asan_malloc_linux.cpp:69
+    #1 0x7fa4 in thread_PyThread_start_new_thread Modules/_threadmodule.c:1184
+
+Direct leak of 4096 byte(s) in 1 object(s) allocated from:
+    #0 0x7f58 in __interceptor_realloc asan_malloc_linux.cpp:85
+    #1 0x7f57 in __pyx_f_8normcore_5optim_6_fused_5Parts_add normcore/optim/_fused.c:4000
+
+Indirect leak of 26214656 byte(s) in 2 object(s) allocated from:
+    #0 0x7fa5 in __interceptor_malloc asan_malloc_linux.cpp:69
+    #1 0x7fa3 in pool_new_block normcore/pool.h:51
+"""
 VALGRIND = """==9== Memcheck, a memory error detector
 ==9== Command: python -m reliability.surface
 ==9== 
@@ -146,6 +160,26 @@ def test_reports_are_read(report, found):
     from reliability._builds import findings
 
     assert findings(report) == ([] if found is None else [found])
+
+
+def test_what_threads_had_in_hand_that_the_end_stopped_is_no_leak():
+    """A result that such a thread never returned; scratch memory is ours to free, and so is a result without one."""
+    from reliability._builds import findings
+
+    place = "(__pyx_f_8normcore_5optim_6_fused_5Parts_add normcore/optim/_fused.c:4000)"
+    direct = f"Direct leak of 4096 byte(s) in 1 object(s) allocated from {place}"
+    assert findings(STOPPED) == [direct]
+    result = "Indirect leak of 26214656 byte(s) in 2 object(s) allocated from (pool_new_block normcore/pool.h:51)"
+    assert findings(STOPPED.replace("thread_PyThread_start_new_thread", "gc_alloc")) == [direct, result]
+
+
+def test_limits_wait_longer_where_builds_are_slower(monkeypatch):
+    from reliability.patience import patience
+
+    monkeypatch.delenv("RELIABILITY_PATIENCE", raising=False)
+    assert patience(100) == 100
+    monkeypatch.setenv("RELIABILITY_PATIENCE", "2.5")
+    assert (patience(100), patience(1)) == (250, 3)
 
 
 @pytest.mark.skipif(sys.platform.startswith("linux"), reason="where the builds work, they take minutes")

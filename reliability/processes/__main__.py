@@ -9,10 +9,12 @@ import subprocess
 import sys
 import time
 
+from reliability.patience import patience
+
 from .scenarios import SCENARIOS
 
 TESTED = {"ends": 2, "short_lives": 2, "interrupts": 6, "forks": 2}  # the others: 1
-SECONDS = 240  # for what is tried once; more is a hang
+SECONDS = patience(240)  # for what is tried once; more is a hang
 
 
 def tried(name: str, count: int, scale: int = 1) -> dict[str, int]:

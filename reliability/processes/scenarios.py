@@ -22,10 +22,11 @@ from types import FrameType
 import numpy as np
 
 import normcore as nc
+from reliability.patience import patience
 
 from .work import digest, everything, norms
 
-SECONDS = 120  # a child that takes longer hangs
+SECONDS = patience(120)  # a child that takes longer hangs
 Counts = dict[str, int]
 
 

@@ -20,6 +20,7 @@ from numba_loops import ACTIVATIONS, EPS, assert_right, data, expected, run, sam
 
 from normcore.backends import numba_kernels as nk
 from normcore.backends.numba_loops import channels, cut, matrices, rows, runs
+from reliability.patience import patience
 
 compiled = not numba.config.DISABLE_JIT
 uncompiled = pytest.mark.skipif(compiled, reason="runs in the process that test_all_of_this_file_uncompiled starts")
@@ -38,9 +39,8 @@ def test_all_of_this_file_uncompiled():
     if not compiled:
         pytest.skip("this is that process")
     command = [sys.executable, "-m", "pytest", "-q", "-n0", "-p", "no:cacheprovider", __file__]
-    done = subprocess.run(
-        command, env=os.environ | {"NUMBA_DISABLE_JIT": "1"}, capture_output=True, text=True, timeout=240, check=False
-    )
+    environment = os.environ | {"NUMBA_DISABLE_JIT": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=patience(240), check=False)
     assert done.returncode == 0, done.stdout[-3000:]
     assert " 1 skipped" in done.stdout  # this one alone
 

@@ -14,6 +14,7 @@ import pytest
 
 import normcore as nc
 from normcore import _threads
+from reliability.patience import patience
 
 SHAPES = [
     (64, 64, 33, 33),
@@ -234,7 +235,7 @@ def test_a_forked_child_works_and_does_not_hang(rng, backend):
     queue = context.SimpleQueue()
     child = context.Process(target=_in_child, args=(queue, backend, x))
     child.start()
-    child.join(60)
+    child.join(patience(60))
     assert child.exitcode == 0
     threads, total, described = queue.get()
     assert threads == 1

@@ -8,6 +8,7 @@ import pytest
 from processes import python
 
 import normcore as nc
+from reliability.patience import patience
 
 pytestmark = pytest.mark.skipif(
     not nc.show_config()["openmp"].startswith("yes"), reason="built without OpenMP: everything is on one thread"
@@ -29,13 +30,14 @@ def work(seed):
 RUN = """
 expected = [work(seed)[2:] for seed in range(6)]
 with parallel_config(backend={backend!r}, n_jobs=2{more}):
-    found = Parallel(timeout=100)(delayed(work)(seed) for seed in range(6))
+    found = Parallel(timeout={seconds})(delayed(work)(seed) for seed in range(6))
 print(json.dumps([max(a for a, *_ in found), max(b for _, b, *_ in found), [tuple(f[2:]) for f in found] == expected]))
 """
 
 
 def inside(backend, more=""):
-    said = python(WORK + RUN.format(backend=backend, more=more), "-W", "ignore:This process:DeprecationWarning")
+    program = WORK + RUN.format(backend=backend, more=more, seconds=patience(100))
+    said = python(program, "-W", "ignore:This process:DeprecationWarning")
     return json.loads(said.splitlines()[-1])
 
 

@@ -27,6 +27,7 @@ from normcore.studies import Result, Study, _writing
 from normcore.studies._picture import Picture
 from normcore.studies._table import Column, Table
 from normcore.training import _files
+from reliability.patience import patience
 
 
 @dataclasses.dataclass(frozen=True)
@@ -330,7 +331,7 @@ def test_ctrl_c_while_training_keeps_what_is_finished(tmp_path):
             break
     time.sleep(0.05)  # into the next one
     program.send_signal(signal.SIGINT)
-    out, err = program.communicate(timeout=60)
+    out, err = program.communicate(timeout=patience(60))
     assert program.returncode == 130, err
     assert "of 500000 trainings were finished, and the tables are of these." in out
     assert err.splitlines()[-1].startswith("normcore: interrupted: ")

@@ -12,6 +12,7 @@ from trainers import data, with_dropout
 
 from normcore.nn import BatchNorm1d, Linear, Module, Sequential
 from normcore.training._mode import _evaluations, mode
+from reliability.patience import patience
 
 X, y = data(rows=300)
 
@@ -47,14 +48,14 @@ def test_each_layer_gets_back_the_mode_that_it_had(model):
 
 def test_who_ends_first_leaves_the_others_their_mode(model):
     before = modes(model)
-    inside, first_is_gone = threading.Barrier(2, timeout=60), threading.Event()
+    inside, first_is_gone = threading.Barrier(2, timeout=patience(60)), threading.Event()
     seen = []
 
     def second():
         inside.wait()  # the first is in
         with mode(model, training=False):
             inside.wait()
-            first_is_gone.wait(60)
+            first_is_gone.wait(patience(60))
             seen.append(modes(model))
 
     thread = threading.Thread(target=second)

@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from reliability.patience import patience
+
 pytest.importorskip("torch.nn", reason="PyTorch, whose DataLoader this is, is not installed")
 
 PROGRAM = """
@@ -28,7 +30,8 @@ def trained(workers, context):
     model = nc.MLP([50, 400, 3], norm="batch", seed=0)
     trainer = nc.Trainer(model, nc.optim.Adam(model.parameters()), "cross_entropy")
     loader = DataLoader(
-        Rows(), batch_size=32, num_workers=workers, multiprocessing_context=context, timeout=100 if workers else 0)
+        Rows(), batch_size=32, num_workers=workers, multiprocessing_context=context,
+        timeout=int(sys.argv[2]) if workers else 0)
     for _ in range(2):
         for X, y in loader:
             torch.nn.functional.layer_norm(torch.ones(2000, 100), (100,))  # PyTorch's threads, beside ours
@@ -52,8 +55,8 @@ def test_workers_and_a_training_beside_them(context, tmp_path):
     program.write_text(PROGRAM)
     path = os.pathsep.join(filter(None, (os.path.dirname(os.path.dirname(normcore.__file__)), os.getenv("PYTHONPATH"))))
     done = subprocess.run(
-        [sys.executable, str(program), context], env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True,
-        timeout=200, check=False,
+        [sys.executable, str(program), context, str(patience(100))], env=os.environ | {"PYTHONPATH": path},
+        capture_output=True, text=True, timeout=patience(200), check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "True"
