@@ -150,7 +150,7 @@ def choose(plan: Plan) -> Entry:
     entry = _first(asked, plan.walk, plan.dtype, plan.activation)
     if not isinstance(entry, Entry):
         raise TypeError(
-            f"the {asked} backend, asked for by name, cannot run {plan.op} on {plan.dtype}: {'; '.join(entry)}; "
+            f"the {asked} backend, asked for by name, cannot run {plan.op} on x of {plan.dtype}: {'; '.join(entry)}; "
             "choose another with use_backend or leave the choice to normcore"
         )
     if asked is None and entry.backend == "reference":

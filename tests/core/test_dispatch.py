@@ -120,7 +120,7 @@ def test_a_missing_backend_is_an_error_when_it_is_asked_for(monkeypatch):
 def test_a_backend_asked_for_by_name_declines_with_its_reason():
     half = X.astype(np.float16)
     pytest.importorskip("numba", reason="Numba, the backend that declines, is not installed")
-    sentence = "the numba backend, asked for by name, cannot run batch_norm on float16: cannot load float16"
+    sentence = "the numba backend, asked for by name, cannot run batch_norm on x of float16: cannot load float16"
     with nc.use_backend("numba"), pytest.raises(TypeError, match=sentence):
         nc.batch_norm(half, training=True)
     assert nc.batch_norm(half, training=True).dtype == np.float16  # left to itself, normcore finds a way

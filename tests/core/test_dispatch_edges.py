@@ -267,7 +267,7 @@ def test_a_backend_that_declines_is_named_with_all_its_reasons(monkeypatch):
     declined = _dispatch.explanation(plan).declined
     assert declined["cython: channels"] == "not channels, float32, 1"
     sentence = (
-        "^the cython backend, asked for by name, cannot run batch_norm on float32: not channels, float32, 1; "
+        "^the cython backend, asked for by name, cannot run batch_norm on x of float32: not channels, float32, 1; "
         "choose another with use_backend or leave the choice to normcore$"
     )
     with nc.use_backend("cython"), pytest.raises(TypeError, match=sentence):
