@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,16 +13,33 @@ Modes = list[tuple[Module, bool]]
 
 
 class _Evaluation:
-    """A model that is being evaluated: by how many, and the modes that its layers had before the first of them."""
+    """A model that is being evaluated: in which threads, and the modes that its layers had before the first of them."""
 
     def __init__(self, before: Modes) -> None:
         self.before = before
-        self.count = 0
+        self.threads: list[int] = []  # once for every block that a thread is in
 
 
 # Threads may predict with one model at once: the first puts it into evaluation mode, the last puts back what was.
-_evaluations: dict[int, _Evaluation] = {}
-_counting = threading.Lock()
+_evaluations: dict[int, _Evaluation] = {}  # which one another thread joins, by the model's id
+_all_evaluations: list[_Evaluation] = []  # in the order in which they began
+_counting = threading.RLock()
+
+
+def _after_fork_in_child() -> None:
+    """Only the thread that forked goes on: what the others evaluated is over."""
+    this = threading.get_ident()
+    for evaluation in reversed(_all_evaluations.copy()):
+        evaluation.threads = [thread for thread in evaluation.threads if thread == this]
+        if not evaluation.threads:
+            _end(evaluation)
+    _counting.release()
+
+
+if hasattr(os, "register_at_fork"):  # no other thread is between two lines of what is below
+    os.register_at_fork(
+        before=_counting.acquire, after_in_parent=_counting.release, after_in_child=_after_fork_in_child
+    )
 
 
 def _modes(model: Module) -> Modes:
@@ -50,26 +68,33 @@ def mode(model: Module, training: bool) -> Iterator[None]:
 
 @contextmanager
 def _evaluation(model: Module) -> Iterator[None]:
-    mine, counted = _Evaluation([]), False
+    mine, thread, counted = _Evaluation([]), threading.get_ident(), False
     try:
         with _counting:
             before, shared = _modes(model), _evaluations.get(id(model))
             # Inside a block of training mode that is inside another evaluation, this one stands by itself.
-            if shared is not None and shared.count and not any(was for _, was in before):
+            if shared is not None and shared.threads and not any(was for _, was in before):
                 mine = shared
             else:
                 mine.before = before
-                if shared is None or not shared.count:
+                _all_evaluations.append(mine)
+                if shared is None or not shared.threads:
                     _evaluations[id(model)] = mine
                 model.eval()
-            mine.count += 1
+            mine.threads.append(thread)
             counted = True  # at once: Ctrl-C cannot come between the two
         yield
     finally:
         with _counting:
             if counted:
-                mine.count -= 1
-            if not mine.count:
-                if _evaluations.get(id(model)) is mine:
-                    del _evaluations[id(model)]
-                _put_back(mine.before)
+                mine.threads.remove(thread)
+            if not mine.threads:
+                _end(mine)
+
+
+def _end(evaluation: _Evaluation) -> None:
+    if evaluation in _all_evaluations:
+        _all_evaluations.remove(evaluation)
+    for model in [model for model, known in _evaluations.items() if known is evaluation]:
+        del _evaluations[model]
+    _put_back(evaluation.before)

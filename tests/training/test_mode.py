@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 import threading
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -85,6 +88,87 @@ def test_threads_predict_with_one_trainer():
     assert all(modes(t.model))
     for name, value in t.model.state_dict().items():
         np.testing.assert_array_equal(value, state[name])
+
+
+def _in_a_fork(ok):
+    """The exit code of a forked child: 0 if what it computes is true; 14 (SIGALRM) if it hangs."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 warns of forks beside threads
+        child = os.fork()
+    if not child:
+        code = 1
+        try:
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.alarm(patience(20))
+            code = 0 if ok() else 2
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_fork_ends_what_other_threads_evaluate(model, nested):
+    """The parent's threads are in evaluation; in the child, where they are not, the model has its own mode."""
+    before = modes(model)
+    inside, over = threading.Event(), threading.Event()
+
+    def evaluate():
+        with mode(model, training=False):
+            if not nested:
+                inside.set()
+                over.wait(patience(60))
+                return
+            with mode(model, training=True), mode(model, training=False):
+                inside.set()
+                over.wait(patience(60))
+
+    thread = threading.Thread(target=evaluate)
+    thread.start()
+    inside.wait(patience(60))
+    assert _in_a_fork(lambda: modes(model) == before and not _evaluations) == 0
+
+    def evaluates_on():
+        with mode(model, training=False):
+            assert not any(modes(model))
+        return modes(model) == before
+
+    assert _in_a_fork(evaluates_on) == 0
+    if not nested:  # what the thread that forks evaluates itself goes on
+        with mode(model, training=False):
+            assert _in_a_fork(lambda: not any(modes(model)) and len(_evaluations) == 1) == 0
+    over.set()
+    thread.join()
+    assert modes(model) == before
+    assert not _evaluations
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_forked_child_predicts_and_trains_while_threads_of_its_parent_predict():
+    t = with_dropout()
+    t.fit(X, y, epochs=1, seed=0)
+    expected, over = t.predict(X), threading.Event()
+
+    def predict():
+        while not over.is_set():
+            t.predict(X[:10])
+
+    def works():
+        if not all(modes(t.model)):
+            return False
+        np.testing.assert_array_equal(t.predict(X), expected)
+        t.fit(X, y, epochs=2, resume=True)
+        return all(modes(t.model))
+
+    threads = [threading.Thread(target=predict) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        assert [_in_a_fork(works) for _ in range(10)] == [0] * 10
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
 
 
 @pytest.mark.parametrize("training", [True, False])
