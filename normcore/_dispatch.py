@@ -64,6 +64,7 @@ KERNELS = (
 )
 
 chosen_backend: Setting[str] = Setting("normcore_backend")
+_NOT_RUN = -1.0  # what no kernel writes into rstd
 
 
 # --- choosing ---------------------------------------------------------------------------------------------------------
@@ -248,26 +249,37 @@ def forward(plan: Plan, ops: Operands) -> tuple[Array, NormContext]:
     weight, bias = float64_vector(plan, ops.weight, 1.0), float64_vector(plan, ops.bias, 0.0)
     kept_mean, kept_rstd = room_in_c_order(plan, mean), room_in_c_order(plan, rstd)
     x, y = input_and_result(plan, ops.x, ops.out)
-    if plan.size:
-        threads = _threads.about_to_use(_num_threads(plan, entry))
-        kernels = _kernels(entry.backend, plan.dtype)
-        operands = walked(plan, x), weight, bias, mean, var, rstd, walked(plan, y), plan.eps
-        if plan.walk == "rows":
-            kernels.rows_forward(*operands, plan.centred, plan.activation, threads)
+    rstd[:1], whole = _NOT_RUN, False
+    try:
+        if plan.size:
+            threads = _threads.about_to_use(_num_threads(plan, entry))
+            kernels = _kernels(entry.backend, plan.dtype)
+            operands = walked(plan, x), weight, bias, mean, var, rstd, walked(plan, y), plan.eps
+            if plan.walk == "rows":
+                kernels.rows_forward(*operands, plan.centred, plan.activation, threads)
+            else:
+                kernels.channels_forward(*operands, training, plan.activation, threads)
         else:
-            kernels.channels_forward(*operands, training, plan.activation, threads)
-    else:
-        with np.errstate(all="ignore"):
-            rstd[:] = 1.0 / np.sqrt(var + plan.eps)
-    result = delivered(y, ops)
-    to_c_order(plan, mean, kept_mean)
-    to_c_order(plan, rstd, kept_rstd)
-    if update is not None:
-        update.apply(kept_mean, var)
+            with np.errstate(all="ignore"):
+                rstd[:] = 1.0 / np.sqrt(var + plan.eps)
+        whole = True
+    finally:
+        # The running statistics belong to the result: both are written, or neither.
+        if whole or _came_to_its_end(entry, rstd):
+            result = delivered(y, ops)
+            to_c_order(plan, mean, kept_mean)
+            to_c_order(plan, rstd, kept_rstd)
+            if update is not None:
+                update.apply(kept_mean, var)
     bias_dtype = None if ops.bias is None else ops.bias.dtype
     kept_bias = ops.bias if plan.activation else None
     overwritten = ops.out is not None and bool(ops.x.size) and same_memory(ops.out, ops.x)
     return result, NormContext(plan, ops.x, ops.weight, kept_bias, bias_dtype, kept_mean, kept_rstd, overwritten)
+
+
+def _came_to_its_end(entry: Entry, rstd: Array) -> bool:
+    """Whether a compiled kernel ended, in spite of an exception: Python looks for Ctrl-C as it returns."""
+    return entry.backend != "reference" and rstd.size > 0 and bool(rstd[0] != _NOT_RUN)
 
 
 def backward(plan: Plan, ops: Operands, ctx: NormContext) -> tuple[Array, Array | None, Array | None]:

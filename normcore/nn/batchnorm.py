@@ -23,6 +23,7 @@ from ._checks import (
 from ._norm import Context, Norm
 
 _Self = TypeVar("_Self", bound="_BatchNorm")
+_LOOKED_AT = 256  # running variances, to tell whether the statistics have moved: all of them do, or none
 
 
 class _BatchNorm(Norm):
@@ -96,36 +97,49 @@ class _BatchNorm(Norm):
 
     def run(self, x: Array, activation: str | None) -> tuple[Array, Context]:
         """Normalise x, which is checked, and in training mode update the running statistics."""
+        count, momentum = self.num_batches_tracked, self.momentum
+        updates = count is not None and self.training and self.update_stats and not self.frozen
+        if updates:
+            self._check_writeable()
+            if momentum is not None and self.nonfinite == "propagate":
+                return self._run_and_count(x, momentum, activation)
         weight, bias = self._parameters()
-        count = self.num_batches_tracked
         if count is not None and (self.frozen or not self.training):
             return batch_norm_forward(
                 x, weight, bias, running_mean=self.running_mean, running_var=self.running_var, training=False,
                 eps=self.eps, activation=activation,
             )  # fmt: skip
-        updates = count is not None and self.training and self.update_stats
-        if updates:
-            self._check_writeable()
-        if updates and self.momentum is not None and self.nonfinite == "propagate":
-            result = batch_norm_forward(
-                x, weight, bias, running_mean=self.running_mean, running_var=self.running_var, training=True,
-                momentum=self.momentum, eps=self.eps, activation=activation,
-            )  # fmt: skip
-        elif updates or (self.nonfinite == "raise" and self.training):
+        if updates or (self.nonfinite == "raise" and self.training):
             # With momentum 1 the running statistics become those of the batch: looked at before they are taken in.
             mean, var = np.zeros(self.num_features), np.zeros(self.num_features)
             result = batch_norm_forward(
                 x, weight, bias, running_mean=mean, running_var=var, training=True, momentum=1.0, eps=self.eps,
                 activation=activation,
             )  # fmt: skip
-            updates = self._is_welcome(mean, var) and updates
-            if updates:
+            if self._is_welcome(mean, var) and updates:
                 self._take_in(mean, var)
-        else:
-            result = batch_norm_forward(x, weight, bias, training=True, eps=self.eps, activation=activation)
-        # After the call, so that a batch which was refused is not counted.
-        if updates and count is not None:
-            count[()] = count.item() + 1  # by itself, for `+=` asks for memory
+            return result
+        return batch_norm_forward(x, weight, bias, training=True, eps=self.eps, activation=activation)
+
+    def _run_and_count(self, x: Array, momentum: float, activation: str | None) -> tuple[Array, Context]:
+        """In training: the kernel moves the running statistics, and the batch is counted if it did."""
+        weight, bias = self._parameters()
+        var, count = self.running_var, self.num_batches_tracked
+        assert var is not None
+        assert count is not None
+        following = count.item() + 1  # a new number, for `+=` asks for memory
+        before = var[:_LOOKED_AT].tobytes()
+        try:
+            result = batch_norm_forward(
+                x, weight, bias, running_mean=self.running_mean, running_var=var, training=True, momentum=momentum,
+                eps=self.eps, activation=activation,
+            )  # fmt: skip
+        except BaseException:
+            # A batch that was refused is not counted. But Python looks for Ctrl-C when the kernel has done its work.
+            if var[:_LOOKED_AT].tobytes() != before:
+                count[()] = following
+            raise
+        count[()] = following
         return result
 
     def repeat(self, ctx: Context) -> tuple[Array, Context]:
@@ -171,14 +185,17 @@ class _BatchNorm(Norm):
         running_mean, running_var, count = self.running_mean, self.running_var, self.num_batches_tracked
         assert running_mean is not None
         assert running_var is not None
-        momentum = self.momentum
-        if momentum is None:
-            momentum = 1.0 / (int(count) + 1) if count is not None else 0.0
+        assert count is not None
+        following = count.item() + 1
+        momentum = 1.0 / following if self.momentum is None else self.momentum
         keep = 1.0 - momentum
-        # Nobody's np.seterr may stop between the two.
         with np.errstate(all="ignore"):
-            running_mean[...] = keep * running_mean.astype(np.float64) + momentum * mean
-            running_var[...] = keep * running_var.astype(np.float64) + momentum * var
+            new_mean = keep * running_mean.astype(np.float64) + momentum * mean
+            new_var = keep * running_var.astype(np.float64) + momentum * var
+            # No call between these: neither Ctrl-C nor somebody's np.seterr stops there.
+            running_mean[...] = new_mean
+            running_var[...] = new_var
+            count[()] = following
 
     def extra_repr(self) -> str:
         """The constructor's arguments; those that PyTorch does not have, where they are not the defaults."""

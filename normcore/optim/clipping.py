@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+import operator
+from collections import deque
 from collections.abc import Iterable
+from itertools import repeat
 from numbers import Real
 from typing import Any
 
@@ -85,8 +88,8 @@ def clip_grad_norm_(
             )
         factor = max_norm / (total + 1e-6)
         if not factor >= 1.0:  # NaN too
-            for grad in grads:
-                grad *= factor
+            # One call for all of them: Python looks for Ctrl-C between calls.
+            deque(map(operator.imul, grads, repeat(factor)), maxlen=0)
     return total
 
 

@@ -87,14 +87,13 @@ def _evaluation(model: Module) -> Iterator[None]:
     finally:
         with _counting:
             if counted:
-                mine.threads.remove(thread)
+                del mine.threads[mine.threads.index(thread)]
             if not mine.threads:
                 _end(mine)
 
 
 def _end(evaluation: _Evaluation) -> None:
-    if evaluation in _all_evaluations:
-        _all_evaluations.remove(evaluation)
+    _all_evaluations[:] = [other for other in _all_evaluations if other is not evaluation]
     for model in [model for model, known in _evaluations.items() if known is evaluation]:
         del _evaluations[model]
     _put_back(evaluation.before)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 
 import numpy as np
 import pytest
@@ -120,3 +121,23 @@ def test_the_order_of_a_norm(order, shown):
     with pytest.raises(ValueError, match="^" + re.escape(message)):
         clip_grad_norm_([param], 100.0, norm_type=order)
     np.testing.assert_array_equal(param.grad, np.full((2, 3), 2.0))
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no such timers")
+def test_ctrl_c_leaves_all_gradients_scaled_or_none():
+    params = [parameter(None, np.ones(300_000)) for _ in range(6)]
+    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    try:
+        for moment in range(1, 30):
+            for param in params:
+                param.grad = np.ones(300_000)
+            try:
+                signal.setitimer(signal.ITIMER_REAL, moment / 5000)
+                clip_grad_norm_(params, 1.0)
+            except KeyboardInterrupt:
+                pass
+            finally:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            assert len({float(param.grad[-1]) for param in params}) == 1
+    finally:
+        signal.signal(signal.SIGALRM, before)
