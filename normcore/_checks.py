@@ -142,7 +142,7 @@ def intact(ctx: NormContext, plan: Plan) -> None:
         or ctx.x.shape != plan.shape
         or ctx.x.dtype != plan.dtype
         or any(held.shape != plan.parameter_shape for held in parameters)
-        or any(held.size != plan.groups or held.dtype != np.float64 for held in statistics)
+        or any(held.shape != (plan.groups,) or held.dtype != np.float64 for held in statistics)
     ):
         raise ValueError("ctx does not hold what forward put there: arrays were replaced or reshaped; call it again")
 

@@ -32,7 +32,8 @@ cdef inline bint is_parameter(object array, Entry entry) noexcept:
 cdef inline bint is_statistic(object array, Entry entry) noexcept:
     # The context's attributes are the user's to set.
     return (
-        plain(array) and cnp.PyArray_TYPE(array) == cnp.NPY_FLOAT64 and cnp.PyArray_SIZE(array) == entry.groups)
+        plain(array) and cnp.PyArray_TYPE(array) == cnp.NPY_FLOAT64 and cnp.PyArray_NDIM(array) == 1
+        and cnp.PyArray_DIM(array, 0) == entry.groups)
 
 
 cdef inline bint apart(cnp.ndarray a, cnp.ndarray b) noexcept:

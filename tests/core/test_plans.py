@@ -357,7 +357,7 @@ def test_a_context_whose_arrays_were_replaced_is_refused(name):
     kept = getattr(ctx, name)
     want = nc.batch_norm_backward(x, ctx)
     others = [kept[:-1], np.concatenate([kept, kept])]
-    others += [kept[None]] if name in ("x", "weight", "bias") else [kept.view(np.matrix)]
+    others += [kept[None]] if name in ("x", "weight", "bias") else [kept[None], kept.view(np.matrix)]
     if name in ("x", "mean", "rstd"):
         others += [kept.astype(np.float32), kept.tolist(), None]
     else:  # of any float dtype, or not there
