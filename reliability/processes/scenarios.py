@@ -55,24 +55,31 @@ def _forked(work: Callable[[], bool]) -> int:
 
 
 def forks(count: int) -> Counts:
-    """Fork while two threads are in the middle of calls; the child computes, on threads too, and forks again."""
+    """Fork while three threads are in the middle of calls; the child computes, on threads too, and forks again."""
     expected = everything()
     done = threading.Event()
+    trainer = nc.Trainer(nc.MLP([8, 64, 3], norm="batch", seed=1), loss="cross_entropy")
+    rows = np.random.default_rng(5).standard_normal((500, 8)).astype("float32")
+    predicted = trainer.predict(rows).tobytes()
 
     def call() -> None:
         while not done.is_set():
             with nc.threads(3):
                 digest(norms())
 
+    def predict() -> None:
+        while not done.is_set():
+            trainer.predict(rows)
+
     def in_child() -> bool:
-        if everything() != expected:
+        if not trainer.model.training or trainer.predict(rows).tobytes() != predicted or everything() != expected:
             return False
         with ThreadPoolExecutor(3) as pool:
             if set(pool.map(everything, range(3))) != {expected}:
                 return False
         return _ended(_forked(lambda: everything() == expected)) == 0
 
-    callers = [threading.Thread(target=call, daemon=True) for _ in range(2)]
+    callers = [threading.Thread(target=target, daemon=True) for target in (call, call, predict)]
     for caller in callers:
         caller.start()
     rng = random.Random(0)
