@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
+import sys
 
 import numpy as np
 import pytest
+from tolerances import tol
 
+from normcore import nn
 from normcore.nn import (
     MLP,
     BatchNorm1d,
@@ -15,7 +19,9 @@ from normcore.nn import (
     BCEWithLogitsLoss,
     CrossEntropyLoss,
     Dropout,
+    Flatten,
     GroupNorm,
+    Identity,
     InstanceNorm1d,
     InstanceNorm2d,
     InstanceNorm3d,
@@ -24,6 +30,7 @@ from normcore.nn import (
     MSELoss,
     ReLU,
     RMSNorm,
+    Sequential,
 )
 from normcore.nn import _norm as norms
 from normcore.nn._checks import as_count
@@ -56,6 +63,13 @@ def test_a_count_is_at_most_what_a_float_tells_from_the_next():
     assert as_count(2**53, "steps") == 2**53
     with pytest.raises(ValueError, match=rf"^Schedule: steps must be at most 2\*\*53, got {2**53 + 1}\.$"):
         as_count(2**53 + 1, "steps", "Schedule")
+
+
+@pytest.mark.parametrize("layer", [Flatten(), Flatten(0, 0), Identity()], ids=repr)
+@pytest.mark.parametrize("x", [[[1.0, 2.0]], np.ones((2, 3), int), np.ma.ones((2, 3))], ids=["list", "ints", "masked"])
+def test_layers_that_only_pass_on_take_arrays_of_floats_too(layer, x):
+    with pytest.raises(TypeError, match=rf"^{type(layer).__name__}: x (must be|is a masked array)"):
+        layer(x)
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -96,6 +110,49 @@ def test_a_norm_without_its_methods_says_which():
     Unfinished.check = staticmethod(lambda x: x)
     with pytest.raises(NotImplementedError, match=r"^Unfinished has no run\(x, activation\)$"):
         Unfinished()(np.ones(2))
+
+
+def test_what_a_damaged_file_says_stays_on_one_line():
+    class Damaged(dict):
+        """As np.load returns: an entry is read when it is asked for."""
+
+        def __getitem__(self, name):
+            raise OSError("\x1b[31mbad\nfile")
+
+    layer = Linear(2, 1)
+    message = r"cannot be read (OSError: \x1b[31mbad\nfile)."
+    with pytest.raises(ValueError, match=f"; weight {re.escape(message)}$"):
+        layer.load_state_dict(Damaged(layer.state_dict()))
+
+
+@pytest.mark.parametrize("fuse", [True, False])
+def test_a_part_of_a_sequence_fuses_as_the_whole_does(fuse):
+    model = Sequential(Linear(2, 3), BatchNorm1d(3), ReLU())
+    model.fuse = fuse
+    assert model[1:].fuse is fuse
+    assert model[1:][:1].fuse is fuse
+
+
+@pytest.mark.parametrize(
+    ("module", "compiled"), [("linear", "_products"), ("_norm", "_products"), ("cross_entropy", "_softmax")]
+)
+def test_without_what_is_compiled_a_layer_does_it_with_numpy(module, compiled, monkeypatch, rng):
+    monkeypatch.setitem(sys.modules, f"normcore.nn.{compiled}", None)  # what a missing module is to an import
+    monkeypatch.delattr(nn, compiled)
+    spec = importlib.util.find_spec(f"normcore.nn.{module}")
+    another = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(another)
+    assert getattr(another, compiled) is None
+    x = rng.normal(size=(5, 3))
+    if module == "_norm":
+        assert another.THREADED_BYTES == another.OTHERS_BYTES
+    elif module == "linear":
+        layer = another.Linear(3, 2, dtype=np.float64, rng=0)
+        np.testing.assert_allclose(layer(x), x @ layer.weight.data.T + layer.bias.data, **tol(np.float64, 3))
+    else:
+        classes = np.array([0, 2, 1, 1, 0])
+        want = -np.log(np.exp(x)[np.arange(5), classes] / np.exp(x).sum(axis=1)).mean()
+        np.testing.assert_allclose(another.CrossEntropyLoss()(x, classes), want, rtol=1e-14)
 
 
 # --- losses -----------------------------------------------------------------------------------------------------------

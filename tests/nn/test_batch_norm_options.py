@@ -32,6 +32,34 @@ def assert_unchanged(model, before):
 
 
 @pytest.mark.usefixtures("backend")
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"momentum": None},
+        {"nonfinite": "skip"},
+        {"nonfinite": "raise"},
+        {"update_stats": False},
+        {"track_running_stats": False},
+    ],
+    ids=str,
+)
+def test_every_way_has_the_layers_eps(options, rng):
+    x, dy = rng.normal(size=(2, 6, 3))
+    bn = layer(eps=2.0, **options)
+    weight, bias = bn.weight.data, bn.bias.data
+    np.testing.assert_allclose(bn(x), oracle.forward(x, weight, bias, eps=2.0).y, **tol(np.float64, 6, scale=4))
+    want = oracle.backward(dy, x, weight, eps=2.0)[0]
+    np.testing.assert_allclose(bn.backward(dy), want, **tol(np.float64, 6, "dx", scale=4))
+    model = Sequential(bn, Tanh())
+    y = model(x)  # by one kernel; then one by one
+    dz = model[1].backward(dy)
+    np.testing.assert_allclose(dz, dy * (1 - y * y), **tol(np.float64, 6, "dx", scale=4))
+    want = oracle.backward(dz, x, weight, eps=2.0)[0]
+    np.testing.assert_allclose(bn.backward(dz), want, **tol(np.float64, 6, "dx", scale=4))
+
+
+@pytest.mark.usefixtures("backend")
 class TestFreeze:
     def test_survives_train_and_changes_nothing(self, rng):
         model = Sequential(layer())
