@@ -185,6 +185,12 @@ class TestReduceLROnPlateau:
         # 0.02 is below min_lr already, and is not raised
         np.testing.assert_allclose([group["lr"] for group in optimizer.param_groups], [0.05, 0.02], rtol=1e-12)
 
+    @pytest.mark.parametrize("name", ["wait", "cooling"])
+    def test_a_count_is_an_int(self, name):
+        callback = ReduceLROnPlateau()
+        with pytest.raises(TypeError, match=f"^ReduceLROnPlateau: {name} must be an int, got 'x'.$"):
+            callback.load_state_dict(callback.state_dict() | {name: "x"})
+
     def test_not_beside_a_schedule(self):
         t = trainer()
         t.scheduler = PerStep(t.optimizer)
@@ -206,11 +212,12 @@ class TestReduceLROnPlateau:
 
 class TestModelCheckpoint:
     def test_names_and_every(self, tmp_path):
-        callback = ModelCheckpoint(tmp_path / "deep" / "run-{epoch:02d}-{val_loss:.2f}.npz", every=2)
+        folder = tmp_path / "deep" / "er"
+        callback = ModelCheckpoint(folder / "run-{epoch:02d}-{val_loss:.2f}.npz", every=2)
         run([0.5, 0.25, 0.125, 2, 7], callback)
-        names = sorted(path.name for path in (tmp_path / "deep").iterdir())
+        names = sorted(path.name for path in folder.iterdir())
         assert names == ["run-02-0.25.npz", "run-04-2.00.npz"]
-        assert callback.last_path == str(tmp_path / "deep" / "run-04-2.00.npz")
+        assert callback.last_path == str(folder / "run-04-2.00.npz")
 
     def test_best_only(self, tmp_path):
         callback = ModelCheckpoint(tmp_path / "best.npz", save_best_only=True)
@@ -231,6 +238,7 @@ class TestModelCheckpoint:
         ("options", "error", "message"),
         [
             ({"path": "a-{nothing}.npz"}, ValueError, "ModelCheckpoint: path is 'a-{nothing}.npz', whose fields"),
+            ({"path": "a-{epoch.of}.npz"}, ValueError, "ModelCheckpoint: path is 'a-{epoch.of}.npz', whose fields"),
             ({"path": "a-{}.npz"}, ValueError, "there are epoch, loss, accuracy."),
             ({"path": "a.npz", "every": 0}, ValueError, "ModelCheckpoint: every must be a positive int, got 0."),
             ({"path": "a.npz", "save_best_only": True}, ValueError, "ModelCheckpoint: monitor is 'val_loss', but"),
@@ -239,9 +247,12 @@ class TestModelCheckpoint:
     )  # fmt: skip
     def test_errors(self, options, error, message, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
+        t = trainer()
+        before = bits(t)
         with pytest.raises(error, match=re.escape(message)):
-            trainer().fit(X, y, callbacks=[ModelCheckpoint(**options)])
+            t.fit(X, y, callbacks=[ModelCheckpoint(**options)])
         assert list(tmp_path.iterdir()) == []
+        assert bits(t) == before  # it is said before anything is trained
 
 
 class TestCSVLogger:

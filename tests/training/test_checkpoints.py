@@ -25,6 +25,7 @@ from normcore.training import (
     Trainer,
     _archive,
 )
+from normcore.training._archive import _as_safetensors
 from normcore.training._checkpoint import _check_run
 from normcore.training._random import from_state, state_of
 from normcore.training._tree import pack, unpack
@@ -566,3 +567,12 @@ def test_a_generator_is_one_of_five(name):
     with pytest.raises(ValueError, match=r"^the state is no state of one of NumPy's generators$"):
         from_state(state_of(np.random.default_rng(3)) | {"bit_generator": name}, "the state")
     np.testing.assert_array_equal(np.random.get_state()[1], before)  # noqa: NPY002 - as above
+
+
+@pytest.mark.parametrize("length", range(8))
+def test_numbers_of_a_safetensors_file_begin_at_a_multiple_of_eight(length):
+    pytest.importorskip("safetensors", reason="safetensors, for such files, is not installed")
+    content = _as_safetensors({"a": np.arange(3.0)}, "x" * length)
+    header = int.from_bytes(content[:8], "little")
+    assert header % 8 == 0
+    np.testing.assert_array_equal(np.frombuffer(content[8 + header :]), np.arange(3.0))

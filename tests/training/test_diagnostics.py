@@ -138,6 +138,13 @@ def test_a_step_that_broke_off_is_not_taken_for_another():
     assert look.records == []
 
 
+def test_values_that_are_all_not_finite():
+    found = _histogram(np.array([np.nan, np.inf, -np.inf]), 4)
+    assert (found.pop("counts"), found.pop("edges"), found.pop("nonfinite")) == ([], [], 3)
+    assert list(found) == ["mean", "std"]
+    assert all(map(math.isnan, found.values()))
+
+
 def test_values_as_near_as_can_be_have_a_bin_around_them():
     near = _histogram(np.array([1e9 - 1, 1e9]), 4)
     assert near["edges"] == [1e9 - 1.5, 1e9 - 1, 1e9 - 0.5, 1e9, 1e9 + 0.5]
@@ -186,6 +193,25 @@ def test_the_colours_of_few_steps(batch_size, last):
     Trainer(MLP([4, 6, 3], seed=0)).fit(X, y, 1, batch_size=batch_size, callbacks=[look])
     (colours,) = [axes for part in look.plot().subfigs for axes in part.axes if axes.get_ylabel() == "step"]
     assert colours.get_ylim() == (0, last)
+
+
+@pytest.mark.parametrize(
+    ("density", "top"), [([5.0], 5.25), ([1.0, 4.0], 4.2), ([5.0, 1.0], 1.3), ([3.0, 0.0], 3.15), ([0.5, 0.25], 0.525)]
+)
+def test_a_bar_far_above_the_others_is_cut_off(density, top):
+    pytest.importorskip("matplotlib", reason="matplotlib, for pictures, is not installed")
+    from normcore.training._diagnostics_plot import _top
+
+    assert _top(np.array(density)) == pytest.approx(top)
+
+
+def test_gradients_of_zero_have_no_logarithm():
+    pytest.importorskip("matplotlib", reason="matplotlib, for pictures, is not installed")
+    look = Diagnostics()
+    look.load_state_dict(
+        {"step": 1, "records": [{"step": 0, "activations": {}, "drift": {}, "gradients": {"0.weight": 0.0}}]}
+    )
+    assert [axes.get_yscale() for axes in look.plot().axes] == ["linear"] * 3
 
 
 @pytest.mark.parametrize("epochs", [1, 3])

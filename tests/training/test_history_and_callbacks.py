@@ -183,6 +183,7 @@ class TestProgress:
         (bar,) = bars
         assert bar.disable  # what tqdm's close sets
         assert bar.n == 10
+        assert bar.unit == "batch"
         assert capsys.readouterr().err.endswith("\n")
 
     def test_without_tqdm(self, capsys, monkeypatch):

@@ -156,6 +156,7 @@ def test_the_size_of_a_picture(names, size):
     figure = history_of([dict.fromkeys(names, 1.0)] * 2).plot()
     figure.canvas.draw()
     assert tuple(figure.get_size_inches()) == pytest.approx(size)
+    assert figure.axes[0].get_gridspec().get_geometry() == (size[1] / 3.4, size[0] / 4.5)
     for axes in figure.axes[: len(names)]:
         assert all(tick == round(tick) for tick in axes.get_xticks())
 

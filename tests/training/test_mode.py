@@ -14,7 +14,7 @@ import pytest
 from trainers import data, with_dropout
 
 from normcore.nn import BatchNorm1d, Linear, Module, Sequential
-from normcore.training._mode import _evaluations, mode
+from normcore.training._mode import _Evaluation, _evaluations, mode
 from reliability.patience import patience
 
 X, y = data(rows=300)
@@ -29,6 +29,16 @@ def model():
     found = Sequential(Linear(4, 3), BatchNorm1d(3), BatchNorm1d(3))
     found[1].eval()  # frozen
     return found
+
+
+def test_what_an_evaluation_of_before_has_left_is_not_put_back(model):
+    """Ctrl-C came while it ended, and since then the model was put into evaluation mode for good."""
+    _evaluations[id(model)] = _Evaluation([(module, True) for module in model.modules()])
+    model.eval()
+    with mode(model, False):
+        assert not any(modes(model))
+    assert not any(modes(model))
+    assert id(model) not in _evaluations
 
 
 def test_each_layer_gets_back_the_mode_that_it_had(model):

@@ -20,6 +20,12 @@ def state(t):
     return {name: value.tobytes() for name, value in t.model.state_dict().items()}
 
 
+def test_a_new_trainer_has_nothing_to_stop():
+    t = trainer()
+    assert t.stop_training is False
+    assert len(t.history) == 0
+
+
 class TestFit:
     @pytest.mark.usefixtures("backend")
     def test_is_the_loop_one_would_write(self):

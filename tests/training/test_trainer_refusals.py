@@ -15,6 +15,13 @@ from normcore.optim import Adam, StepLR
 from normcore.training import Callback, Trainer
 
 
+class Unwilling:
+    """Somebody's array, with a mistake of its own."""
+
+    def __array__(self, dtype=None, copy=None):
+        raise RuntimeError("no")
+
+
 class TestRefusals:
     """All of them before anything is trained."""
 
@@ -114,6 +121,7 @@ class TestRefusals:
             ({"y": [[1.0, 2.0], [1.0]]}, ValueError, "y must be an array, got a list with rows of unequal length."),
             ({"X": None}, TypeError, "X must be an array, got NoneType."),
             ({"y": None}, TypeError, "y must be an array, got NoneType."),
+            ({"y": Unwilling()}, TypeError, "y must be an array, got"),
             (
                 {"y": y[:, None]},
                 ValueError,
