@@ -349,7 +349,8 @@ def _context(node: ast.With, _: _Spot) -> Iterator[Fault]:
 
 
 def _handler(node: ast.ExceptHandler, _: _Spot) -> Iterator[Fault]:
-    yield "exception", ast.ExceptHandler(node.type, node.name, [ast.Raise()])
+    if ast.unparse(node.body[0]) != "raise":
+        yield "exception", ast.ExceptHandler(node.type, node.name, [ast.Raise()])
     if isinstance(node.type, ast.Tuple):
         for i in range(len(node.type.elts)):
             rest = ast.Tuple(node.type.elts[:i] + node.type.elts[i + 1 :], ast.Load())

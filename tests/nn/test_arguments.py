@@ -65,9 +65,12 @@ def test_a_count_is_at_most_what_a_float_tells_from_the_next():
         as_count(2**53 + 1, "steps", "Schedule")
 
 
-@pytest.mark.parametrize("layer", [Flatten(), Flatten(0, 0), Identity()], ids=repr)
+NORMS = [InstanceNorm1d(3), InstanceNorm2d(3), BatchNorm1d(3), GroupNorm(1, 3), LayerNorm(3), RMSNorm(3)]
+
+
+@pytest.mark.parametrize("layer", [Flatten(), Flatten(0, 0), Identity(), Linear(3, 2), ReLU(), *NORMS], ids=repr)
 @pytest.mark.parametrize("x", [[[1.0, 2.0]], np.ones((2, 3), int), np.ma.ones((2, 3))], ids=["list", "ints", "masked"])
-def test_layers_that_only_pass_on_take_arrays_of_floats_too(layer, x):
+def test_every_layer_takes_arrays_of_floats_alone(layer, x):
     with pytest.raises(TypeError, match=rf"^{type(layer).__name__}: x (must be|is a masked array)"):
         layer(x)
 
