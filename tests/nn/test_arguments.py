@@ -75,6 +75,15 @@ def test_every_layer_takes_arrays_of_floats_alone(layer, x):
         layer(x)
 
 
+@pytest.mark.parametrize("kind", [InstanceNorm1d, BatchNorm1d])
+def test_a_gradient_may_be_a_list(kind, rng):
+    """As for the functions; what stands for a single sample is looked for in arrays alone."""
+    x, dy = rng.normal(size=(2, 2, 3, 4))
+    layer = kind(3, dtype=np.float64)
+    layer(x)
+    np.testing.assert_array_equal(layer.backward(dy.tolist()), layer.backward(dy))
+
+
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("x", [[1.0, 2.0], np.arange(3), np.ma.array([1.0, 2.0])], ids=["list", "ints", "masked"])
 def test_dropout_takes_arrays_of_floats_alone(training, x):
