@@ -49,6 +49,7 @@ FLAGS = [
     (ReLU, (), "inplace"),
     (Dropout, (), "inplace"),
 ]
+NORMS = [InstanceNorm1d(3), InstanceNorm2d(3), BatchNorm1d(3), GroupNorm(1, 3), LayerNorm(3), RMSNorm(3)]
 
 
 @pytest.mark.parametrize(("kind", "sizes", "flag"), FLAGS, ids=str)
@@ -59,13 +60,16 @@ def test_a_flag_is_true_or_false(kind, sizes, flag):
         kind(*sizes, **{flag: value})
 
 
+@pytest.mark.parametrize("layer", NORMS, ids=repr)
+def test_what_norms_add_to_the_variance(layer):
+    """PyTorch's defaults; None is the machine epsilon of x."""
+    assert layer.eps == (None if isinstance(layer, RMSNorm) else 1e-5)
+
+
 def test_a_count_is_at_most_what_a_float_tells_from_the_next():
     assert as_count(2**53, "steps") == 2**53
     with pytest.raises(ValueError, match=rf"^Schedule: steps must be at most 2\*\*53, got {2**53 + 1}\.$"):
         as_count(2**53 + 1, "steps", "Schedule")
-
-
-NORMS = [InstanceNorm1d(3), InstanceNorm2d(3), BatchNorm1d(3), GroupNorm(1, 3), LayerNorm(3), RMSNorm(3)]
 
 
 @pytest.mark.parametrize("layer", [Flatten(), Flatten(0, 0), Identity(), Linear(3, 2), ReLU(), *NORMS], ids=repr)
