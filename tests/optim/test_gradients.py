@@ -141,3 +141,10 @@ def test_ctrl_c_leaves_all_gradients_scaled_or_none():
             assert len({float(param.grad[-1]) for param in params}) == 1
     finally:
         signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.parametrize("order", [1, 2, 3, np.inf])
+def test_the_norm_of_zeros_is_zero(order):
+    param = parameter(np.zeros((2, 3)))
+    assert clip_grad_norm_([param], 1.0, norm_type=order, error_if_nonfinite=True) == 0.0
+    np.testing.assert_array_equal(param.grad, np.zeros((2, 3)))
