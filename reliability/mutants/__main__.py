@@ -7,7 +7,8 @@
     python -m reliability.mutants --report                  the table of all results so far
 
 Results are added to a file (--results); a fault that was killed before, in the same text of its function, is not tried
-again. Exit code 1: a fault survived that ``equivalent.txt`` does not explain.
+again. Exit code 1: a fault survived that ``equivalent.txt`` does not explain, in the words that ``ast.unparse`` of
+Python 3.11 has.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from devices import device
 from processes import python
 
 from normcore.training import History
@@ -74,8 +75,9 @@ class TestWhatIsThere:
         assert mode(tmp_path / "a.json") == permissions
 
     def test_a_device_and_a_pipe_are_written_to_and_stay(self, tmp_path):
-        History().to_csv("/dev/null")
-        assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
+        null = device("null", tmp_path)
+        History().to_csv(null)
+        assert stat.S_ISCHR(os.stat(null).st_mode)
         os.mkfifo(tmp_path / "pipe")
         reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
         try:
@@ -85,10 +87,11 @@ class TestWhatIsThere:
             os.close(reader)
         assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
 
-    @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device that is always full is Linux's")
-    def test_a_disk_that_is_full(self):
-        with pytest.raises(OSError, match="No space left on device: '/dev/full'"):
-            History().to_json("/dev/full")
+    def test_a_disk_that_is_full(self, tmp_path):
+        full = device("full", tmp_path)
+        with pytest.raises(OSError, match=f"No space left on device: '{full}'"):
+            History().to_json(full)
+        assert stat.S_ISCHR(os.stat(full).st_mode)
 
     def test_what_is_protected_stays(self, own_folder):
         """In a process of its own: root may write everything, and so gives that up."""
