@@ -26,14 +26,27 @@ def python(code, *options, **environment):
 
 @contextmanager
 def running(code, seconds=120):
-    """A new interpreter that runs the code, whose output is read line by line; it is killed when the time is over."""
+    """A new interpreter that runs the code, whose output is read line by line; it is killed when the time is over.
+
+    An assertion that fails then says so: what it would say of a killed program looks like a fault of the program's.
+    """
+    late = threading.Event()
+
+    def end():
+        late.set()
+        program.kill()
+
     program = subprocess.Popen(
         [sys.executable, "-W", "error", "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    timer = threading.Timer(patience(seconds), program.kill)
+    timer = threading.Timer(patience(seconds), end)
     timer.start()
     try:
         yield program
+    except AssertionError as error:
+        if late.is_set():
+            raise AssertionError(f"the program was killed after {patience(seconds)} s: {error}") from error
+        raise
     finally:
         timer.cancel()
         program.kill()

@@ -58,7 +58,7 @@ def _soonness(runs: TrainingRuns, arm: str, base: str) -> str:
     if not ours.count:
         return f"it never reached the best that {base} had"
     which = "" if ours.count == ours.of else f" with {ours.count} of {ours.of} seeds"
-    if ours == theirs:
+    if ours.show(repr) == theirs.show(repr):  # not ==: the spread of one seed is NaN, which from 3.13 on equals nothing
         return f"it reached the best of {base} as soon as that did"
     epochs = "1 epoch" if ours.mean == 1 else f"{ours.mean:.3g} epochs"
     return f"it reached the best of {base} after {epochs}{which}, where {base} took {theirs.mean:.3g}"

@@ -43,7 +43,7 @@ def test_ctrl_c_in_a_long_fit():
             lines.append(line.strip())
             if line == "epoch 2\n":
                 program.send_signal(signal.SIGINT)
-        assert program.wait(60) == 0, program.stderr.read()
+        assert program.wait(60) == 0, (lines[-5:], program.stderr.read())
     assert lines[-3:] == ["as if never interrupted True", "whole True True", "goes on 1"]
 
 
@@ -117,3 +117,8 @@ print(_workers.started(), sum(blocks(task) for task in os.listdir("/proc/self/ta
 def test_signals_are_for_the_threads_of_the_program():
     pytest.importorskip("normcore._workers", reason="nothing is compiled here, so there are no threads of our own")
     assert python(BLOCKED, OPENBLAS_NUM_THREADS="1") == "3 3"
+
+
+def test_a_program_that_takes_too_long_is_no_fault_of_its_own():
+    with pytest.raises(AssertionError, match="was killed after 1 s"), running("while True: pass", 1) as program:
+        assert program.wait(60) == 0
