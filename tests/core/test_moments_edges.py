@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import math
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import normcore as nc
 from normcore import moments as module
@@ -140,3 +145,68 @@ def test_the_layout_of_a_state():
     }  # fmt: skip
     assert set(of([[1.0]], extremes=False).state_dict()) == {"axis", "extremes", "count", "mean", "squares"}
     assert nc.RunningMoments(axis=1).state_dict() == {"axis": 1, "extremes": True}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"squares": [2.0, -1.0]}, "['squares'] must not be negative, but has -1;"),
+        ({"squares": [-np.inf, 8.0]}, "['squares'] must not be negative, but has -inf;"),
+        ({"min": [1.0, 9.0]}, "['min'] must not be above 'max', but is for a feature;"),
+        ({"min": [1.0, 7.0], "max": [3.0, 9.0]}, "['mean'] must lie between 'min' and 'max', but does not for a"),
+        ({"mean": [2.0, 6.1]}, "['mean'] must lie between 'min' and 'max', but does not for a feature;"),
+        ({"mean": [-np.inf, 4.0]}, "['mean'] must lie between 'min' and 'max', but does not for a feature;"),
+        ({"count": [2.0, 0.0]}, "['min'] and 'max' must be inf and -inf where 'count' is 0, but are not for a"),
+    ],
+)
+def test_a_state_that_no_data_have_is_refused(change, said):
+    m, other = of([[1.0, 2.0], [3.0, 6.0]]), of([[5.0, 5.0]])
+    before = other.state_dict()
+    with pytest.raises(ValueError, match=r"^RunningMoments\.load_state_dict: state_dict\[") as caught:
+        other.load_state_dict({**m.state_dict(), **change})
+    assert str(caught.value).startswith(f"RunningMoments.load_state_dict: state_dict{said}")
+    for name, value in other.state_dict().items():
+        np.testing.assert_array_equal(value, before[name])
+
+
+def test_a_mean_may_be_rounded_out_of_its_extremes():
+    state = of([[0.1]] * 3).state_dict()
+    for mean in (np.nextafter(0.1, 0), np.nextafter(0.1, 1), 0.1 * (1 + 1e-9)):
+        nc.RunningMoments().load_state_dict({**state, "mean": [mean]})
+    tiny = of([[5e-324]]).state_dict()
+    nc.RunningMoments().load_state_dict({**tiny, "mean": [0.0]})
+
+
+VALUES = st.one_of(
+    st.floats(width=64),
+    st.sampled_from([NAN, np.inf, -np.inf, 0.0, -0.0, 0.1, 1e308, -1.7e308, 5e-324, 1e-320, 1e16, 1 / 3]),
+)
+WEIGHTS = st.one_of(st.floats(0, 1e300), st.sampled_from([0.0, 1.0, 5e-324, 1e-310, 0.1, 1e-3]))
+
+
+@given(st.data(), st.integers(1, 3), st.sampled_from(["f4", "f8", "i8"]), st.booleans(), st.booleans())
+def test_every_state_that_is_written_is_read(draw, features, dtype, extremes, weighted):
+    """Also those of missing and infinite values, of no values, of weights beyond reason, and of merges."""
+    m = nc.RunningMoments(extremes=extremes)
+    both = nc.RunningCovariance()
+    for _ in range(draw.draw(st.integers(0, 4))):
+        rows = draw.draw(st.lists(st.lists(VALUES, min_size=features, max_size=features), max_size=5))
+        x = np.array(rows, float).reshape(-1, features)
+        with np.errstate(all="ignore"):
+            x = (np.nan_to_num(x).clip(-1e15, 1e15) if dtype == "i8" else x).astype(dtype)
+        weights = np.array(draw.draw(st.lists(WEIGHTS, min_size=len(x), max_size=len(x)))) if weighted else None
+        m.update(x, weights)
+        both.update(x, weights)
+    for one in (m, both):
+        if not np.isfinite(one.count).all():  # of weights beyond float64
+            continue
+        state = one.state_dict()
+        as_json = json.loads(json.dumps({key: np.asarray(value).tolist() for key, value in state.items()}))
+        for form in (state, as_json):
+            again = type(one)()
+            again.load_state_dict(form)
+            for name, value in again.state_dict().items():
+                np.testing.assert_array_equal(value, state[name])
+        again.merge(one)
+        if math.isfinite(np.max(again.count, initial=0.0)):
+            type(one)().load_state_dict(again.state_dict())
