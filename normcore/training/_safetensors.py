@@ -1,7 +1,7 @@
 """Reading safetensors files that nobody vouches for: the header first, then the arrays, each into its own memory.
 
-Not the package's reader, which wants the whole file in memory and copies the arrays out of it, or wants a map of the file, which
-ends the process when the file is cut short under it.
+Not the package's reader, which wants the whole file in memory and copies the arrays out of it, or wants a map of the
+file, which ends the process when the file is cut short under it.
 """
 
 from __future__ import annotations
