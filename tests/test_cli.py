@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from devices import needs_full_disk
 
 import normcore as nc
 from normcore import _bench, studies
@@ -188,7 +189,7 @@ def test_info_shows_everything_with_a_wrong_backend_too(backend, message):
     assert line.split(maxsplit=2)[2].startswith(message)
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="/dev/full is Linux's")
+@needs_full_disk
 def test_a_full_disk_behind_the_output_costs_no_results(tmp_path):
     with open("/dev/full", "w") as full:
         for arguments in (["info"], ["study", "digits", "--epochs", "1", "--out", str(tmp_path)]):

@@ -164,6 +164,35 @@ class TestLargeArrays:
         assert bits(t) == before
 
 
+def test_a_count_from_which_counting_on_would_overflow(tmp_path):
+    def make():
+        return Trainer(MLP([4, 8, 3], norm="batch", seed=0))
+
+    arrays, content = pieces(tmp_path / "a.npz", make)
+    name = next(name for name in arrays if name.endswith("num_batches_tracked"))
+    as_npz(tmp_path / "b.npz", {**arrays, name: np.array(2**63 - 1)}, json.dumps(content), {})
+    t = make()
+    before = bits(t)
+    with pytest.raises(ValueError, match=r"num_batches_tracked: has counts beyond 2\*\*62, .*; nothing was changed\.$"):
+        t.load_checkpoint(tmp_path / "b.npz")
+    assert bits(t) == before
+
+
+def test_a_message_has_at_most_a_thousand_characters_of_the_file(tmp_path):
+    arrays, content = pieces(tmp_path / "saved.npz")
+    for name, most in (("x" * 5000, 1000), ("\n" * 900, 1000), ("\x1b" * 3000, 1000)):
+        path = tmp_path / "a.npz"
+        as_npz(path, arrays, json.dumps({**content, "model": {**content["model"], name: 0}}), {})
+        with pytest.raises(ValueError, match="unexpected keys: ") as caught:
+            trainer().load_checkpoint(path)
+        said = str(caught.value)
+        start, end = f"load_checkpoint: {str(path)!r}: ", "; nothing was changed."
+        assert said.isprintable()
+        assert said.startswith(start)
+        assert said.endswith(end)
+        assert len(said) - len(start) - len(end) <= most
+
+
 def test_no_memory_for_a_history(tmp_path, monkeypatch):
     class Full:
         def __enter__(self):

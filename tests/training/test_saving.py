@@ -12,6 +12,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from devices import needs_full_disk
 from processes import python
 
 from normcore.training import History
@@ -85,7 +86,7 @@ class TestWhatIsThere:
             os.close(reader)
         assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
 
-    @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device that is always full is Linux's")
+    @needs_full_disk
     def test_a_disk_that_is_full(self):
         with pytest.raises(OSError, match="No space left on device: '/dev/full'"):
             History().to_json("/dev/full")
