@@ -77,9 +77,9 @@ def unpacked(
     owner = f"{kind.name}.load_state_dict"
     wanted = "one group" if len(groups) == 1 else f"{len(groups)} groups"
     try:
-        loaded = [dict(group) for group in state_dict["param_groups"]]
+        loaded = [_as_dict(group) for group in state_dict["param_groups"]]
         numbers = [list(group["params"]) for group in loaded]
-        entries = {int(i): dict(entry) for i, entry in state_dict["state"].items()}
+        entries = {int(i): _as_dict(entry) for i, entry in state_dict["state"].items()}
         if len(loaded) != len(groups):
             raise ValueError
     except (KeyError, TypeError, ValueError, AttributeError):
@@ -105,6 +105,12 @@ def unpacked(
         for i, (number, param) in enumerate(zip(every, params, strict=True))
     }
     return options, {param: state for param, state in states.items() if state}
+
+
+def _as_dict(value: Any) -> dict[str, Any]:
+    if not isinstance(value, Mapping):  # dict would take pairs of anything, and a large array for a long time
+        raise TypeError
+    return dict(value)
 
 
 def _options(owner: str, group: Group, kind: Kind, kept: Sequence[str]) -> Group:

@@ -127,18 +127,22 @@ def _accepted(trainer: Trainer, text: str, declared: Mapping[str, Array]) -> dic
     strangers = set(declared) - named(packed)
     if strangers:
         raise ValueError(f"it holds {min(strangers)!r}, which is no part of a checkpoint")
-    # Model and optimiser say what they expect, and callbacks may keep what they like: the rest is small.
-    run = {name: part for name, part in (packed["run"] or {}).items() if name != "callbacks"}
-    small = named([run, *(packed[name] for name in ("history", "stop_training", "layer_generators", "frozen"))])
-    if sum(declared[name].nbytes for name in small) > _SMALL:
+    model, optimizer = trainer.model, trainer.optimizer
+    # A load_state_dict of somebody else's may take what this one would not.
+    known_model = type(model).load_state_dict is Module.load_state_dict
+    known_optimizer = type(optimizer).load_state_dict is Optimizer.load_state_dict
+    # Parameters and their state have the sizes of the model, and callbacks may keep what they like: the rest is small.
+    small = [packed[name] for name in ("history", "stop_training", "layer_generators", "frozen")]
+    small += [part for name, part in (packed["run"] or {}).items() if name != "callbacks"]
+    if known_optimizer:
+        small += [packed["optimizer"][0], packed["optimizer"][1]["param_groups"]]
+    if sum(declared[name].nbytes for name in named(small)) > _SMALL:
         raise ValueError("it is damaged")
     content = {name: unpack(value, declared) for name, value in packed.items()}
     _checked(trainer, content)
-    model, optimizer = trainer.model, trainer.optimizer
-    # A load_state_dict of somebody else's may take what this one would not.
-    if type(model).load_state_dict is Module.load_state_dict:
+    if known_model:
         model._check_state_dict(content["model"])
-    if type(optimizer).load_state_dict is Optimizer.load_state_dict:
+    if known_optimizer:
         optimizer._check_state_dict(content["optimizer"][1])
     return dict(packed)
 
@@ -197,6 +201,8 @@ def _check_generators(trainer: Trainer, states: Mapping[str, Any]) -> dict[str, 
 def _check_run(content: Any, generators: Mapping[str, Any]) -> Run | None:
     if content is None:
         return None
+    if not all(isinstance(state, dict) for _, state in content["callbacks"]):  # an array of pairs would become one
+        raise TypeError
     states = [(str(name), dict(state)) for name, state in content["callbacks"]]
     if content["shared"] is not None and content["shared"] not in generators:
         raise ValueError(f"it names the random generator {content['shared']}, which it does not have")

@@ -138,6 +138,22 @@ class TestLargeArrays:
         WRITE[suffix](tmp_path / f"a.{suffix}", arrays, json.dumps(content), {"large": (LARGE,)})
         refused(tmp_path / f"a.{suffix}", "it is damaged", with_twister)
 
+    @pytest.mark.parametrize("place", ["params", "betas", "state", "callback"])
+    def test_in_the_place_of_something_else(self, tmp_path, suffix, place):
+        """What makes lists and dicts of iterables would be at it for a long time."""
+        arrays, content = pieces(tmp_path / "saved.npz", callbacks=[EarlyStopping("loss", patience=9)])
+        mark = {"$": ["array", "large"]}
+        optimizer = content["optimizer"][1]
+        if place == "callback":
+            content["run"]["callbacks"][0]["$"][1][1] = mark
+        elif place == "state":
+            optimizer["state"]["$"][1][0][1] = mark
+            arrays = {name: array for name, array in arrays.items() if not name.startswith("optimizer.1.state.0.")}
+        else:
+            optimizer["param_groups"][0][place] = mark
+        WRITE[suffix](tmp_path / f"a.{suffix}", arrays, json.dumps(content), {"large": (LARGE // 2, 2)})
+        refused(tmp_path / f"a.{suffix}", 'it is damaged|state_dict must hold "state" and')
+
     def test_no_memory_for_what_a_callback_kept(self, tmp_path, suffix, monkeypatch):
         """What callbacks keep, nobody else can judge: that may be as large as the file."""
         stopping = EarlyStopping("loss", patience=9, restore_best_weights=True)
