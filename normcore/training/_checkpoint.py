@@ -135,7 +135,7 @@ def _accepted(trainer: Trainer, text: str, declared: Mapping[str, Array]) -> dic
     small = [packed[name] for name in ("history", "stop_training", "layer_generators", "frozen")]
     small += [part for name, part in (packed["run"] or {}).items() if name != "callbacks"]
     if known_optimizer:
-        small += [packed["optimizer"][0], packed["optimizer"][1]["param_groups"]]
+        small += [part for name, part in packed["optimizer"][1].items() if name != "state"]
     if sum(declared[name].nbytes for name in named(small)) > _SMALL:
         raise ValueError("it is damaged")
     content = {name: unpack(value, declared) for name, value in packed.items()}
