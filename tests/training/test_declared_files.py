@@ -336,6 +336,26 @@ class TestSafetensors:
         found = self.read(len(header).to_bytes(8, "little") + header + bytes(12))
         assert (found is not None) == fits
 
+    @pytest.mark.parametrize(
+        ("first", "second", "size", "fits"),
+        [
+            ([0, 12], [12, 24], 24, True),
+            ([12, 24], [0, 12], 24, True),
+            ([0, 12], [0, 12], 24, False),
+            ([0, 12], [8, 20], 24, False),
+            ([0, 12], [16, 28], 28, False),
+            ([4, 16], [16, 28], 28, False),
+            ([0, 12], [12, 24], 25, False),
+            ([0, 12], [12, 24], 23, False),
+        ],
+    )
+    def test_the_arrays_are_the_rest_of_the_file(self, first, second, size, fits):
+        header = json.dumps(
+            {name: {"dtype": "F32", "shape": [3], "data_offsets": at} for name, at in (("a", first), ("b", second))}
+        ).encode()
+        found = self.read(len(header).to_bytes(8, "little") + header + bytes(size))
+        assert (found is not None) == fits
+
     def test_a_file_that_becomes_shorter_while_it_is_read(self, tmp_path):
         header = b'{"a": {"dtype": "F32", "shape": [3], "data_offsets": [0, 12]}}'
         (tmp_path / "a").write_bytes(len(header).to_bytes(8, "little") + header + bytes(12))
