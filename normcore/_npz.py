@@ -13,7 +13,9 @@ import re
 import struct
 import zipfile
 import zlib
-from typing import IO, Any, BinaryIO
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO, Any, BinaryIO, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,8 +34,8 @@ class NpzError(ValueError):
     """The file is damaged, or made to do harm; the message goes on after "it"."""
 
 
-def read_npz(file: BinaryIO, max_bytes: int) -> dict[str, NDArray[Any]]:
-    """The arrays by name, when every checksum is right.
+class NpzReader:
+    """An npz file whose arrays are declared first and read when they are asked for.
 
     Parameters
     ----------
@@ -42,33 +44,83 @@ def read_npz(file: BinaryIO, max_bytes: int) -> dict[str, NDArray[Any]]:
     max_bytes : int
         How much the arrays may take together; compared with what the archive says before any of them is read.
 
+    Attributes
+    ----------
+    declared : dict of str to ndarray
+        By name, an array of the shape and dtype that `read` will return. It takes no memory, and its numbers mean
+        nothing.
+
     Raises
     ------
     NpzError
-        If it is no npz file of numbers, damaged, larger, or has a name twice.
+        If it is no npz file of numbers, damaged, larger, or has a name twice. So does `read`.
     OSError
         If it cannot be read.
     """
-    try:
-        with zipfile.ZipFile(file) as archive:
+
+    def __init__(self, file: BinaryIO, max_bytes: int) -> None:
+        self.declared: dict[str, NDArray[Any]] = {}
+        self._entries: dict[str, zipfile.ZipInfo] = {}
+        with _judged():
+            archive = self._archive = zipfile.ZipFile(file)
             entries = archive.infolist()
-            if _counted(file) != min(
-                len(entries), 0xFFFF
-            ):  # a damaged length of a comment swallows the entries behind it
+            # A damaged length of a comment swallows the entries behind it.
+            if _counted(file) != min(len(entries), 0xFFFF):
                 raise zipfile.BadZipFile
             # Also where entries lie one over another, each as large as the file.
             if sum(entry.file_size for entry in entries) > max_bytes:
                 raise NpzError(f"holds more than {max_bytes} bytes of arrays; do not compress it anew")
-            arrays: dict[str, NDArray[Any]] = {}
             for entry in entries:
                 name = entry.filename.removesuffix(".npy")
                 # Other ways to compress may ask for gigabytes before they give a byte.
                 known = entry.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-                if name == entry.filename or name in arrays or not known:
+                if name == entry.filename or name in self._entries or not known:
                     raise zipfile.BadZipFile
+                self._entries[name] = entry
                 with archive.open(entry) as stream:
-                    arrays[name] = _array(stream, entry.file_size)
-            return arrays
+                    dtype, shape, _ = _header(stream, entry.file_size)
+                self.declared[name] = stand_in(dtype, shape)
+
+    def read(self, name: str) -> NDArray[Any]:
+        """The array of this name, when its checksum is right."""
+        entry, declared = self._entries[name], self.declared[name]
+        with _judged(), self._archive.open(entry) as stream:
+            dtype, shape, order = _header(stream, entry.file_size)
+            if dtype != declared.dtype or shape != declared.shape:  # the file has changed since
+                raise zipfile.BadZipFile
+            array: NDArray[Any] = np.empty(shape, dtype, order=order)
+            fill(stream, array)
+            if stream.read(1):  # at its end, the checksum is compared
+                raise zipfile.BadZipFile
+        return array
+
+
+def read_npz(file: BinaryIO, max_bytes: int) -> dict[str, NDArray[Any]]:
+    """The arrays by name, when every checksum is right. Parameters and errors are those of `NpzReader`."""
+    reader = NpzReader(file, max_bytes)
+    return {name: reader.read(name) for name in reader.declared}
+
+
+def stand_in(dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+    """An array of this dtype and shape that takes no memory; ValueError if there can be none."""
+    return np.broadcast_to(np.zeros((), dtype), shape)
+
+
+def fill(stream: IO[bytes], array: NDArray[Any]) -> None:
+    """Read the bytes of a new array, in its order of memory; EOFError if there are too few."""
+    content = array.reshape(-1, order="A").view(np.uint8).data
+    while content:
+        count = stream.readinto(content[:_CHUNK])  # type: ignore[attr-defined] # IO has none, what is passed has
+        if not count:
+            raise EOFError
+        content = content[count:]
+
+
+@contextmanager
+def _judged() -> Iterator[None]:
+    """What a damaged file makes of the reading of it, as an NpzError."""
+    try:
+        yield
     except NpzError:
         raise
     except OSError as error:
@@ -86,8 +138,8 @@ def _counted(file: BinaryIO) -> int:
     return count if signature == b"PK\5\6" else -1
 
 
-def _array(stream: IO[bytes], size: int) -> NDArray[Any]:
-    """The array in an entry of `size` bytes."""
+def _header(stream: IO[bytes], size: int) -> tuple[np.dtype[Any], tuple[int, ...], Literal["C", "F"]]:
+    """Dtype, shape and order of memory of the array in an entry of `size` bytes."""
     start = stream.read(len(_START) + 2)
     length = int.from_bytes(start[len(_START) :], "little")
     header = _HEADER.fullmatch(stream.read(length))
@@ -97,13 +149,4 @@ def _array(stream: IO[bytes], size: int) -> NDArray[Any]:
     shape = tuple(int(number) for number in header[3].split(b",") if number)
     if len(_START) + 2 + length + dtype.itemsize * math.prod(shape) != size:
         raise zipfile.BadZipFile
-    array = np.empty(shape, dtype, order="F" if header[2] == b"True" else "C")
-    content = array.reshape(-1, order="A").view(np.uint8).data
-    while content:
-        count = stream.readinto(content[:_CHUNK])  # type: ignore[attr-defined] # IO has none, a zip's stream has
-        if not count:
-            raise EOFError
-        content = content[count:]
-    if stream.read(1):  # at its end, the checksum is compared
-        raise zipfile.BadZipFile
-    return array
+    return dtype, shape, "F" if header[2] == b"True" else "C"

@@ -38,6 +38,9 @@ class Sums(Protocol):
     def to_dict(self) -> dict[str, Float64]:
         """Return copies of the arrays."""
 
+    def contradiction(self) -> str | None:
+        """What no data have, in words that go on after "state_dict"; None where there could be such data."""
+
 
 class Streaming:
     """The public side, over the sums of a subclass."""
@@ -125,8 +128,9 @@ class Streaming:
         TypeError
             If it is no mapping.
         ValueError
-            If keys are missing or unknown, values are not numbers, shapes do not fit or a count is negative, NaN or
-            infinite. Nothing has been changed then.
+            If keys are missing or unknown, values are not numbers, shapes do not fit, a count is negative, NaN or
+            infinite, or there are no data of which the sums could be: with a negative sum of squares, or a minimum
+            above the maximum, or a mean outside of both. Nothing has been changed then.
         """
         if not isinstance(state_dict, Mapping):
             raise TypeError(
@@ -157,6 +161,9 @@ class Streaming:
                     "values or NaN."
                 )
             new._sums = new._restored({key: numbers[key].astype(np.float64) for key in sums})
+            problem = new._sums.contradiction()
+            if problem:
+                raise ValueError(f"{self._name}.load_state_dict: state_dict{problem}; pass what state_dict() returned.")
         vars(self).update(vars(new))
 
     # --- what a subclass says -----------------------------------------------------------------------------------------

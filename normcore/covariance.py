@@ -156,6 +156,13 @@ class _Products:
     def to_dict(self) -> dict[str, Float64]:
         return {name: getattr(self, name).copy() for name in self.__slots__}
 
+    def contradiction(self) -> str | None:
+        squares = np.diagonal(self.products)
+        # Written so that NaN, which infinite values leave behind, is none.
+        if (squares < 0).any():
+            return f"['products'] must not be negative on the diagonal, but has {squares.min():g}"
+        return None
+
     def merged(self, other: _Products) -> _Products:
         new = _Products(0)
         new.count = np.asarray(self.count + other.count)

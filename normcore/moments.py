@@ -14,6 +14,9 @@ from normcore.functional import batch_stats
 Array: TypeAlias = NDArray[Any]
 Float64: TypeAlias = NDArray[np.float64]
 
+# How far outside of the extremes rounding may bring a mean: many times as far as it does.
+_ROUNDING = 1e-6  # of the larger one
+_TINY = 1e-300  # where numbers lose their digits
 _BLOCK = 1 << 16  # values converted or masked in one go: they stay in cache on their way, and the memory is bounded
 
 
@@ -160,6 +163,23 @@ class _Moments:
     def to_dict(self) -> dict[str, Float64]:
         names = ("count", "mean", "squares", "min", "max") if self.extremes else ("count", "mean", "squares")
         return {name: getattr(self, name).copy() for name in names}
+
+    def contradiction(self) -> str | None:
+        # Written so that NaN, which infinite values leave behind, is none.
+        if (self.squares < 0).any():
+            return f"['squares'] must not be negative, but has {self.squares.min():g}"
+        if not self.extremes:
+            return None
+        seen = self.count > 0
+        if (seen & (self.min > self.max)).any():
+            return "['min'] must not be above 'max', but is for a feature"
+        if (~seen & ((self.min < np.inf) | (self.max > -np.inf))).any():
+            return "['min'] and 'max' must be inf and -inf where 'count' is 0, but are not for a feature"
+        with np.errstate(invalid="ignore", over="ignore"):  # infinite extremes
+            slack = _ROUNDING * np.maximum(np.abs(self.min), np.abs(self.max)) + _TINY
+            if (seen & ((self.mean < self.min - slack) | (self.mean > self.max + slack))).any():
+                return "['mean'] must lie between 'min' and 'max', but does not for a feature"
+        return None
 
     def merged(self, other: _Moments) -> _Moments:
         new = _Moments(0, self.extremes)

@@ -18,6 +18,7 @@ Array = NDArray[Any]
 
 _PARAMETER_DTYPES = (np.dtype(np.float16), np.dtype(np.float32), np.dtype(np.float64))
 _LARGEST = 2**53
+_LARGEST_SAVED_COUNT = 2**62  # far from where adding one more leaves int64
 
 
 def as_size(value: Any, name: str, owner: str = "") -> int:
@@ -200,8 +201,11 @@ def as_gradient(dy: Any, shape: tuple[int, ...], dtype: np.dtype[Any], owner: st
     return dy  # type: ignore[no-any-return] # NumPy's stubs say Any
 
 
-def as_state(value: Any, shape: tuple[int, ...], dtype: np.dtype[Any], never_negative: bool = False) -> Array:
-    """`value`, from a state dict, as a new array of this shape and dtype, or an error that goes on after its name."""
+def check_state(value: Any, shape: tuple[int, ...], dtype: np.dtype[Any], *_: bool) -> Array:
+    """`value`, from a state dict, as an array that has this shape and can have this dtype; its numbers are not read.
+
+    Otherwise an error that goes on after its name.
+    """
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError("is a masked array, whose mask would be ignored; pass its filled(value)")
     try:
@@ -212,13 +216,23 @@ def as_state(value: Any, shape: tuple[int, ...], dtype: np.dtype[Any], never_neg
         raise ValueError(f"has shape {array.shape}, expected {shape}")
     if array.dtype == object or not np.can_cast(array.dtype, dtype, "same_kind"):
         raise TypeError(f"has dtype {array.dtype}, expected {dtype}")
+    return array
+
+
+def as_state(value: Any, shape: tuple[int, ...], dtype: np.dtype[Any], never_negative: bool = False) -> Array:
+    """`value`, from a state dict, as a new array of this shape and dtype, or an error that goes on after its name."""
+    array = check_state(value, shape, dtype)
     with np.errstate(over="ignore"):
         converted: Array = array.astype(dtype)
+    if dtype.kind in "iu" and not np.array_equal(converted, array):
+        raise ValueError(f"has values beyond {dtype}, such as {array.max() if array.max() > 0 else array.min()}")
     # NaN and infinity that are there already are a state like any other, if a sad one.
     if dtype.kind == "f" and not np.array_equal(np.isfinite(converted), np.isfinite(array)):
         raise ValueError(f"has values beyond {dtype}, such as {np.abs(array).max():g}")
     if never_negative and (converted < 0).any():
         raise ValueError(f"has negative values, such as {converted.min():g}")
+    if never_negative and dtype.kind in "iu" and (converted > _LARGEST_SAVED_COUNT).any():
+        raise ValueError(f"has counts beyond 2**62, such as {converted.max()}")
     return converted
 
 

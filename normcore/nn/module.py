@@ -7,7 +7,7 @@ from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
 
-from ._checks import Array, as_bool, as_input, as_state
+from ._checks import Array, as_bool, as_input, as_state, check_state
 
 _Self = TypeVar("_Self", bound="Module")
 
@@ -303,6 +303,20 @@ class Module:
         TypeError
             If `state_dict` is not a mapping.
         """
+        new, result = self._taken(state_dict, strict, as_state)
+        own = dict(self._named_state())
+        for name, value in new.items():
+            own[name][...] = value
+        return result
+
+    def _check_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Raise what `load_state_dict` would for names, shapes and dtypes; no number of an array is read."""
+        self._taken(state_dict, True, check_state)
+
+    def _taken(
+        self, state_dict: Mapping[str, Any], strict: bool, take: Callable[..., Array]
+    ) -> tuple[dict[str, Array], LoadResult]:
+        """What is to be written, each value as `take` makes it, or all that is wrong in one message."""
         owner = type(self).__name__
         if not isinstance(state_dict, Mapping):
             raise TypeError(f"{owner}.load_state_dict: state_dict must be a mapping, got {type(state_dict).__name__}.")
@@ -326,7 +340,7 @@ class Module:
             if name in state_dict:
                 value = _value(state_dict, name, owner)
                 try:
-                    new[name] = as_state(value, target.shape, target.dtype, name in never_negative)
+                    new[name] = take(value, target.shape, target.dtype, name in never_negative)
                 except (TypeError, ValueError, RuntimeError) as error:
                     problems.append(f"{name}: {error}")
                 if not target.flags.writeable:
@@ -338,9 +352,7 @@ class Module:
                 else " (strict=False passes over missing and unexpected keys)"
             )
             raise ValueError(f"{owner}.load_state_dict: nothing was loaded; " + "; ".join(problems) + hint + ".")
-        for name, value in new.items():
-            own[name][...] = value
-        return LoadResult(missing, unexpected)
+        return new, LoadResult(missing, unexpected)
 
     # Plumbing
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from normcore._shown import shown
 from normcore.nn import Parameter
-from normcore.nn._checks import as_state
+from normcore.nn._checks import as_state, check_state
 
 State = dict[str, Any]  # what is kept for a parameter: arrays of its shape, and "step", an int
 Group = dict[str, Any]  # options, and "params"
@@ -51,19 +51,35 @@ def saved(groups: Sequence[Group], states: Mapping[Parameter, State], constants:
     return {"state": state, "param_groups": packed}
 
 
+Take = Callable[[Any, Parameter, bool], Any]  # a value of the state, whose it is, and whether it is never negative
+
+
+def converted(value: Any, param: Parameter, never_negative: bool) -> Any:
+    """A new array with the values, in the memory order of the parameter: compiled loops walk through both at once."""
+    new = as_state(value, param.shape, working_dtype(param), never_negative)
+    array = like(param, new.dtype)
+    array[...] = new
+    return array
+
+
+def declared(value: Any, param: Parameter, never_negative: bool) -> Any:
+    """The value as it is, when it has the right shape and dtype; its numbers are not read."""
+    return check_state(value, param.shape, working_dtype(param), never_negative)
+
+
 def unpacked(
-    state_dict: Any, groups: Sequence[Group], kind: Kind, kept: Sequence[str]
+    state_dict: Any, groups: Sequence[Group], kind: Kind, kept: Sequence[str], take: Take
 ) -> tuple[list[Group], dict[Parameter, State]]:
     """Options for each group and state for each parameter from a state dict, or one sentence why not.
 
-    Of the options, those of `kind` and those among `kept` are taken.
+    Of the options, those of `kind` and those among `kept` are taken; arrays as `take` makes them.
     """
     owner = f"{kind.name}.load_state_dict"
     wanted = "one group" if len(groups) == 1 else f"{len(groups)} groups"
     try:
-        loaded = [dict(group) for group in state_dict["param_groups"]]
+        loaded = [_as_dict(group) for group in state_dict["param_groups"]]
         numbers = [list(group["params"]) for group in loaded]
-        entries = {int(i): dict(entry) for i, entry in state_dict["state"].items()}
+        entries = {int(i): _as_dict(entry) for i, entry in state_dict["state"].items()}
         if len(loaded) != len(groups):
             raise ValueError
     except (KeyError, TypeError, ValueError, AttributeError):
@@ -85,10 +101,16 @@ def unpacked(
     options = [_options(owner, group, kind, kept) for group in loaded]
     params = [param for group in groups for param in group["params"]]
     states = {
-        param: _entry(owner, i, param, entries.get(number, {}), kind)
+        param: _entry(owner, i, param, entries.get(number, {}), kind, take)
         for i, (number, param) in enumerate(zip(every, params, strict=True))
     }
     return options, {param: state for param, state in states.items() if state}
+
+
+def _as_dict(value: Any) -> dict[str, Any]:
+    if not isinstance(value, Mapping):  # dict would take pairs of anything, and a large array for a long time
+        raise TypeError
+    return dict(value)
 
 
 def _options(owner: str, group: Group, kind: Kind, kept: Sequence[str]) -> Group:
@@ -104,7 +126,7 @@ def _options(owner: str, group: Group, kind: Kind, kept: Sequence[str]) -> Group
     return {name: group[name] for name in (*names, *kept) if name in group}
 
 
-def _entry(owner: str, i: int, param: Parameter, entry: State, kind: Kind) -> State:
+def _entry(owner: str, i: int, param: Parameter, entry: State, kind: Kind, take: Take) -> State:
     loaded: State = {}
     for name, value in entry.items():
         if value is None:  # PyTorch's SGD without momentum
@@ -118,12 +140,9 @@ def _entry(owner: str, i: int, param: Parameter, entry: State, kind: Kind) -> St
             loaded[name] = _as_step(value, f"{owner}: step of parameter {i}")
             continue
         try:
-            new = as_state(value, param.shape, working_dtype(param), name in kind.never_negative)
+            loaded[name] = take(value, param, name in kind.never_negative)
         except (TypeError, ValueError, RuntimeError) as error:
             raise ValueError(f"{owner}: {name} of parameter {i} {error}.") from None
-        # In the memory order of the parameter: the compiled loops walk through both side by side.
-        loaded[name] = like(param, new.dtype)
-        loaded[name][...] = new
     absent = [name for name in kind.states if name not in loaded and name not in kind.optional_states]
     if loaded and absent:
         raise ValueError(f"{owner}: state of parameter {i} has no {absent[0]}; pass the state of {kind.name}.")

@@ -13,7 +13,7 @@ from normcore.nn._checks import Array, as_number
 
 from . import _compiled
 from ._gradients import check_for_step
-from ._state import Group, Kind, State, saved, unpacked, working_dtype
+from ._state import Group, Kind, State, Take, converted, declared, saved, unpacked, working_dtype
 
 Params = Iterable[Parameter] | Iterable[Group]
 
@@ -205,19 +205,28 @@ class Optimizer:
         ValueError
             If it belongs to other parameters or another optimiser. Nothing has been changed then.
         """
+        options, state = self._taken(state_dict, converted)
+        for group, own in zip(options, self.param_groups, strict=True):
+            own.update(group)
+        self.state = state
+
+    def _check_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Raise what `load_state_dict` would, but for the numbers in arrays, of which none is read."""
+        self._taken(state_dict, declared)
+
+    def _taken(self, state_dict: Mapping[str, Any], take: Take) -> tuple[list[Group], dict[Parameter, State]]:
+        """What `load_state_dict` takes over, its arrays as `take` makes them."""
         kind = Kind(
             type(self).__name__, self.option_names, self.state_names, self._never_negative, self._constants,
             self._off_by_default, self._optional_states,
         )  # fmt: skip
-        options, state = unpacked(state_dict, self.param_groups, kind, _KEPT)
+        options, state = unpacked(state_dict, self.param_groups, kind, _KEPT, take)
         for group, own in zip(options, self.param_groups, strict=True):
             try:
                 self._check_options({**group, "params": own["params"]})
             except TypeError as error:  # no less a wrong state dict
                 raise ValueError(str(error)) from None
-        for group, own in zip(options, self.param_groups, strict=True):
-            own.update(group)
-        self.state = state
+        return options, state
 
     # Groups
 

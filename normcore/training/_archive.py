@@ -6,20 +6,21 @@ import io
 import json
 import os
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 
-from normcore._npz import NpzError, read_npz
+from normcore._npz import NpzError, NpzReader
 from normcore._reading import opened
 from normcore.nn._checks import Array
 
 from ._files import write_atomically
-from ._json import parse
+from ._safetensors import SafetensorsReader
 
 _TEXT = "normcore.json"
+_T = TypeVar("_T")
 
 
 def check_format(path: str, owner: str) -> None:
@@ -43,15 +44,19 @@ def write(path: str, arrays: Mapping[str, Array], text: str) -> None:
     write_atomically(path, content)
 
 
-def read(path: str) -> tuple[dict[str, Array], str]:
-    """Arrays and text; ValueError, saying why, if the file is damaged or another kind of file."""
+def read(path: str, accept: Callable[[str, Mapping[str, Array]], _T]) -> tuple[dict[str, Array], _T]:
+    """The arrays, and what `accept` made of the text; ValueError, saying why, if it is damaged or another kind of file.
+
+    `accept` is called with the text and with an array for each that the file declares, of its shape and dtype and of no
+    memory. What it raises is raised before any array is read.
+    """
     with opened(path) as file:
         start = file.read(2)  # before the rest, which may be anything of any size
         file.seek(0)
         if start == b"PK":
-            return _from_npz(file)
+            return _from_npz(file, accept)
         if Path(path).suffix == ".safetensors":
-            return _from_safetensors(file)
+            return _from_safetensors(file, accept)
     raise ValueError("it is neither an npz nor a .safetensors file, or it is damaged")
 
 
@@ -70,22 +75,25 @@ def _as_npz(arrays: dict[str, Any]) -> bytes:
     return file.getvalue()
 
 
-def _from_npz(file: BinaryIO) -> tuple[dict[str, Array], str]:
+def _from_npz(file: BinaryIO, accept: Callable[[str, Mapping[str, Array]], _T]) -> tuple[dict[str, Array], _T]:
     try:
-        arrays = read_npz(file, os.fstat(file.fileno()).st_size)  # what is saved here is not compressed
+        reader = NpzReader(file, os.fstat(file.fileno()).st_size)  # what is saved here is not compressed
+        declared = dict(reader.declared)
+        if declared.pop(_TEXT, np.zeros(0)).dtype != np.uint8:
+            raise ValueError("it is an npz file, but no checkpoint")
+        text = reader.read(_TEXT).tobytes().decode()
+        accepted = accept(text, declared)
+        return {name: reader.read(name) for name in declared}, accepted
     except NpzError as error:
         raise ValueError(f"it {error}") from None
-    text = arrays.pop(_TEXT, None)
-    if text is None or text.dtype != np.uint8:
-        raise ValueError("it is an npz file, but no checkpoint")
-    return arrays, text.tobytes().decode()
 
 
 def _checksum(arrays: Mapping[str, Array], text: str) -> str:
     total = zlib.crc32(text.encode())
     for name in sorted(arrays):
-        array = np.ascontiguousarray(arrays[name])
-        total = zlib.crc32(array.tobytes(), zlib.crc32(f"{name} {array.dtype} {arrays[name].shape}".encode(), total))
+        array = arrays[name]
+        total = zlib.crc32(f"{name} {array.dtype} {array.shape}".encode(), total)
+        total = zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data, total)
     return str(total)
 
 
@@ -103,25 +111,13 @@ def _as_safetensors(arrays: Mapping[str, Array], text: str) -> bytes:
     return len(ordered).to_bytes(8, "little") + ordered + content[end:]
 
 
-def _from_safetensors(file: BinaryIO) -> tuple[dict[str, Array], str]:
-    try:
-        from safetensors import SafetensorError
-        from safetensors.numpy import load
-    except ImportError:
-        raise ImportError("load_checkpoint: a .safetensors file needs the package safetensors; install it.") from None
-
-    length, size = int.from_bytes(file.read(8), "little"), os.fstat(file.fileno()).st_size
-    if not 0 < length <= size - 8:  # before the rest is read
-        raise ValueError("it is damaged")
-    file.seek(0)
-    content = file.read()
-    try:
-        arrays: dict[str, Array] = load(content)
-        about = parse(content[8 : 8 + length].decode()).get("__metadata__") or {}
-    except (SafetensorError, ValueError, LookupError, TypeError, AttributeError):
-        raise ValueError("it is damaged") from None
-    if _TEXT not in about:
+def _from_safetensors(file: BinaryIO, accept: Callable[[str, Mapping[str, Array]], _T]) -> tuple[dict[str, Array], _T]:
+    reader = SafetensorsReader(file, os.fstat(file.fileno()).st_size)
+    if _TEXT not in reader.about:
         raise ValueError("it is a safetensors file, but no checkpoint")
-    if about.get("checksum") != _checksum(arrays, about[_TEXT]):
+    text = reader.about[_TEXT]
+    accepted = accept(text, reader.declared)
+    arrays = {name: reader.read(name) for name in reader.declared}
+    if reader.about.get("checksum") != _checksum(arrays, text):
         raise ValueError("it is damaged")
-    return arrays, about[_TEXT]
+    return arrays, accepted

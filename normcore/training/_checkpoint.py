@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from normcore.nn import Module
 from normcore.nn._checks import Array
 from normcore.nn.batchnorm import _BatchNorm
+from normcore.optim import Optimizer
 
 from . import _archive
 from ._errors import in_a_line
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from .trainer import Trainer
 
 _FORMAT = "normcore checkpoint 1"
+_SMALL = 1 << 20  # bytes; the largest state of a generator has 2.5 kB of arrays
 _PARTS = ("model", "optimizer", "scheduler", "history", "stop_training", "layer_generators", "frozen", "run")
 
 
@@ -79,32 +82,37 @@ def _of_scheduler(trainer: Trainer, method: str) -> Callable[..., Any]:
 def load(trainer: Trainer, path: str) -> None:
     """Read a checkpoint, check all of it, and only then change anything."""
     try:
-        content = _read(path)
-        history = History.from_dict(content["history"])
-        generators = _check_generators(trainer, content["layer_generators"])
-        run = _check_run(content["run"], generators)
-        stop_training = _true_or_false(content["stop_training"])
-        frozen = {str(name): _true_or_false(value) for name, value in content["frozen"].items()}
-        _check_class("optimizer", trainer.optimizer, content["optimizer"][0])
-        _check_class("scheduler", trainer.scheduler, content["scheduler"][0] if content["scheduler"] else None)
+        content = _read(trainer, path)
+        checked = _checked(trainer, content)
         _load_states(trainer, content)
+    except MemoryError:
+        raise MemoryError(
+            f"load_checkpoint: {path!r}: there is not enough memory for what it holds; nothing was changed."
+        ) from None
     except (LookupError, TypeError, AttributeError, OverflowError, RecursionError, UnicodeError):
         raise ValueError(f"load_checkpoint: {path!r}: it is damaged; nothing was changed.") from None
     except ValueError as error:
         message = in_a_line(str(error)).rstrip(".")
         raise ValueError(f"load_checkpoint: {path!r}: {message}; nothing was changed.") from None
     for name, layer in _freezable(trainer):
-        layer.frozen = frozen.get(name, layer.frozen)
+        layer.frozen = checked.frozen.get(name, layer.frozen)
     own = layer_generators(trainer.model)
-    for name, generator in generators.items():
+    for name, generator in checked.generators.items():
         own[name].bit_generator.state = generator.bit_generator.state
+    run = checked.run
     if run is not None and content["run"]["shared"] is not None:
         run.generator = own[content["run"]["shared"]]
-    trainer.history, trainer.stop_training, trainer._run = history, stop_training, run
+    trainer.history, trainer.stop_training, trainer._run = checked.history, checked.stop_training, run
 
 
-def _read(path: str) -> dict[str, Any]:
-    arrays, text = _archive.read(path)
+def _read(trainer: Trainer, path: str) -> dict[str, Any]:
+    """What is in the file, when all but the numbers in its arrays was right before these were read."""
+    arrays, packed = _archive.read(path, lambda text, declared: _accepted(trainer, text, declared))
+    return {name: unpack(value, arrays) for name, value in packed.items()}
+
+
+def _accepted(trainer: Trainer, text: str, declared: Mapping[str, Array]) -> dict[str, Any]:
+    """The text as a tree, when with arrays of the shapes and dtypes that are declared it fits the trainer."""
     try:
         packed = parse(text)
     except ValueError:
@@ -116,11 +124,51 @@ def _read(path: str) -> dict[str, Any]:
         raise ValueError(f"it is no checkpoint that this version reads ({_FORMAT}){other}")
     if not packed.keys() >= set(_PARTS):
         raise ValueError("it is damaged")
-    content = {name: unpack(value, arrays) for name, value in packed.items()}
-    strangers = set(arrays) - named(packed)
+    strangers = set(declared) - named(packed)
     if strangers:
         raise ValueError(f"it holds {min(strangers)!r}, which is no part of a checkpoint")
-    return content
+    model, optimizer = trainer.model, trainer.optimizer
+    # A load_state_dict of somebody else's may take what this one would not.
+    known_model = type(model).load_state_dict is Module.load_state_dict
+    known_optimizer = type(optimizer).load_state_dict is Optimizer.load_state_dict
+    # Parameters and their state have the sizes of the model, and callbacks may keep what they like: the rest is small.
+    small = [packed[name] for name in ("history", "stop_training", "layer_generators", "frozen")]
+    small += [part for name, part in (packed["run"] or {}).items() if name != "callbacks"]
+    if known_optimizer:
+        small += [part for name, part in packed["optimizer"][1].items() if name != "state"]
+    if sum(declared[name].nbytes for name in named(small)) > _SMALL:
+        raise ValueError("it is damaged")
+    content = {name: unpack(value, declared) for name, value in packed.items()}
+    _checked(trainer, content)
+    if known_model:
+        model._check_state_dict(content["model"])
+    if known_optimizer:
+        optimizer._check_state_dict(content["optimizer"][1])
+    return dict(packed)
+
+
+class _Checked(NamedTuple):
+    """What a checkpoint holds beside the states of model, optimiser and schedule."""
+
+    history: History
+    generators: dict[str, np.random.Generator]
+    run: Run | None
+    stop_training: bool
+    frozen: dict[str, bool]
+
+
+def _checked(trainer: Trainer, content: Mapping[str, Any]) -> _Checked:
+    generators = _check_generators(trainer, content["layer_generators"])
+    checked = _Checked(
+        History.from_dict(content["history"]),
+        generators,
+        _check_run(content["run"], generators),
+        _true_or_false(content["stop_training"]),
+        {str(name): _true_or_false(value) for name, value in content["frozen"].items()},
+    )
+    _check_class("optimizer", trainer.optimizer, content["optimizer"][0])
+    _check_class("scheduler", trainer.scheduler, content["scheduler"][0] if content["scheduler"] else None)
+    return checked
 
 
 def _true_or_false(value: Any) -> bool:
@@ -153,6 +201,8 @@ def _check_generators(trainer: Trainer, states: Mapping[str, Any]) -> dict[str, 
 def _check_run(content: Any, generators: Mapping[str, Any]) -> Run | None:
     if content is None:
         return None
+    if not all(isinstance(state, dict) for _, state in content["callbacks"]):  # an array of pairs would become one
+        raise TypeError
     states = [(str(name), dict(state)) for name, state in content["callbacks"]]
     if content["shared"] is not None and content["shared"] not in generators:
         raise ValueError(f"it names the random generator {content['shared']}, which it does not have")

@@ -79,5 +79,5 @@ def same_kind(error: Exception) -> type[Exception]:
 
 def in_a_line(text: str) -> str:
     """A message with words from a file in it: on one line, of a length that can be read, and nothing but text."""
-    plain = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text[:_LONGEST])
-    return plain if len(text) <= _LONGEST else f"{plain} ..."
+    plain = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text[: _LONGEST + 1])
+    return plain if len(plain) <= _LONGEST else f"{plain[: _LONGEST - 6]} [...]"

@@ -138,8 +138,13 @@ class History:
         else:
             path = as_path(source, "History.from_json", "source")
             where = f" (the file is {path!r})"
-            with opened(path) as file:
-                content = file.read()
+            try:
+                with opened(path) as file:
+                    content = file.read()
+            except MemoryError:
+                raise MemoryError(
+                    f"History.from_json: there is not enough memory for what is in the file {path!r}."
+                ) from None
             try:
                 text = content.decode()
             except UnicodeError:

@@ -384,6 +384,8 @@ class Trainer:
         ------
         ValueError
             If it is damaged, no checkpoint, or of another model, optimiser or schedule. Nothing has been changed then.
+        MemoryError
+            If there is not enough memory for what it holds. Nothing has been changed then.
         OSError
             If it cannot be read.
         """

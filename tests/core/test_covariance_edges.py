@@ -103,3 +103,20 @@ def test_infinities_raise_no_warning():
         weighted = of([[np.inf, 1.0], [2.0, 3.0]], weights=[[1.0, 3.0]])
     np.testing.assert_array_equal(weighted.mean, [np.inf, 2.5])
     np.testing.assert_allclose(weighted.cov[1, 1], 0.75, rtol=1e-15)
+
+
+@pytest.mark.parametrize("value", [-1.0, -5e-324, -np.inf])
+def test_a_state_that_no_data_have_is_refused(value):
+    running, other = of(X), of([[5.0, 5.0]])
+    state, before = running.state_dict(), other.state_dict()
+    state["products"][1, 1] = value
+    with pytest.raises(
+        ValueError, match=r"^RunningCovariance\.load_state_dict: state_dict\['products'\] must not be"
+    ) as e:
+        other.load_state_dict(state)
+    assert str(e.value).endswith(f"negative on the diagonal, but has {value:g}; pass what state_dict() returned.")
+    for name, value in other.state_dict().items():
+        np.testing.assert_array_equal(value, before[name])
+    state["products"][1, 1] = np.nan  # infinite values were seen
+    other.load_state_dict(state)
+    assert np.isnan(other.var[1])

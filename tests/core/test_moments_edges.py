@@ -140,3 +140,33 @@ def test_the_layout_of_a_state():
     }  # fmt: skip
     assert set(of([[1.0]], extremes=False).state_dict()) == {"axis", "extremes", "count", "mean", "squares"}
     assert nc.RunningMoments(axis=1).state_dict() == {"axis": 1, "extremes": True}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"squares": [2.0, -1.0]}, "['squares'] must not be negative, but has -1;"),
+        ({"squares": [-np.inf, 8.0]}, "['squares'] must not be negative, but has -inf;"),
+        ({"min": [1.0, 9.0]}, "['min'] must not be above 'max', but is for a feature;"),
+        ({"min": [1.0, 7.0], "max": [3.0, 9.0]}, "['mean'] must lie between 'min' and 'max', but does not for a"),
+        ({"mean": [2.0, 6.1]}, "['mean'] must lie between 'min' and 'max', but does not for a feature;"),
+        ({"mean": [-np.inf, 4.0]}, "['mean'] must lie between 'min' and 'max', but does not for a feature;"),
+        ({"count": [2.0, 0.0]}, "['min'] and 'max' must be inf and -inf where 'count' is 0, but are not for a"),
+    ],
+)
+def test_a_state_that_no_data_have_is_refused(change, said):
+    m, other = of([[1.0, 2.0], [3.0, 6.0]]), of([[5.0, 5.0]])
+    before = other.state_dict()
+    with pytest.raises(ValueError, match=r"^RunningMoments\.load_state_dict: state_dict\[") as caught:
+        other.load_state_dict({**m.state_dict(), **change})
+    assert str(caught.value).startswith(f"RunningMoments.load_state_dict: state_dict{said}")
+    for name, value in other.state_dict().items():
+        np.testing.assert_array_equal(value, before[name])
+
+
+def test_a_mean_may_be_rounded_out_of_its_extremes():
+    state = of([[0.1]] * 3).state_dict()
+    for mean in (np.nextafter(0.1, 0), np.nextafter(0.1, 1), 0.1 * (1 + 1e-9)):
+        nc.RunningMoments().load_state_dict({**state, "mean": [mean]})
+    tiny = of([[5e-324]]).state_dict()
+    nc.RunningMoments().load_state_dict({**tiny, "mean": [0.0]})

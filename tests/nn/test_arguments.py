@@ -27,6 +27,7 @@ from normcore.nn import (
     InstanceNorm3d,
     LayerNorm,
     Linear,
+    Module,
     MSELoss,
     ReLU,
     RMSNorm,
@@ -120,6 +121,35 @@ def test_what_is_never_negative_is_not_loaded_so(kind, name):
         layer.load_state_dict(layer.state_dict() | {name: np.asarray(layer.state_dict()[name]) * 0 - 2})
     layer.load_state_dict(layer.state_dict() | {"running_mean": np.array([-2.0])})
     assert layer.running_mean == -2
+
+
+@pytest.mark.parametrize(("kind", "momentum"), [(InstanceNorm1d, 0.1), (BatchNorm1d, 0.1), (BatchNorm1d, None)])
+def test_a_count_from_which_counting_on_would_overflow_is_not_loaded(kind, momentum):
+    layer = kind(2, track_running_stats=True, momentum=momentum)
+    before = layer.state_dict()
+    for value in (2**62 + 1, 2**63 - 1):
+        with pytest.raises(ValueError, match=rf"; num_batches_tracked: has counts beyond 2\*\*62, such as {value}\.$"):
+            layer.load_state_dict({**before, "running_mean": np.ones(2), "num_batches_tracked": np.array(value)})
+        np.testing.assert_array_equal(layer.running_mean, before["running_mean"])
+    layer.load_state_dict({**before, "num_batches_tracked": np.array(2**62)})
+    layer(np.arange(12, dtype=np.float32).reshape(2, 2, 3))
+    assert layer.num_batches_tracked == 2**62 + (kind is BatchNorm1d)
+
+
+def test_integers_that_do_not_fit_are_not_loaded():
+    class Counter(Module):
+        buffer_names = ("counts",)
+
+        def __init__(self):
+            self.counts = np.zeros(2, np.int32)
+
+    counter = Counter()
+    for values, worst in (([1, 2**40], 2**40), ([-(2**31) - 1, 0], -(2**31) - 1), (np.array([2**63, 3], "u8"), 2**63)):
+        with pytest.raises(ValueError, match=rf"; counts: has values beyond int32, such as {worst}\.$"):
+            counter.load_state_dict({"counts": np.asarray(values)})
+    assert not counter.counts.any()
+    counter.load_state_dict({"counts": np.array([-(2**31), 2**31 - 1])})
+    np.testing.assert_array_equal(counter.counts, [-(2**31), 2**31 - 1])
 
 
 def test_a_norm_without_its_methods_says_which():

@@ -14,7 +14,7 @@ PACKAGE = Path(normcore.__file__).parent
 # `reliability.saves` breaks off what writes.
 PLACES = {
     "_reading.py": {"os.open", "os.fdopen"},  # all files that a user names are opened for reading here
-    "_npz.py": {"zipfile.ZipFile", "archive.open"},
+    "_npz.py": {"zipfile.ZipFile", "archive.open", "self._archive.open"},
     "_threads.py": {"open"},  # /sys/fs/cgroup/cpu.max
     "cli/__init__.py": {"os.open"},  # /dev/null, when standard output is gone
     "cli/_errors.py": {"folder.mkdir"},
