@@ -17,6 +17,7 @@ Array: TypeAlias = NDArray[Any]
 Float64: TypeAlias = NDArray[np.float64]
 _Self = TypeVar("_Self", bound="Sums")
 _END = object()
+_MOST = 1.79e308  # that weights may add up to, whatever the order in which they are rounded
 
 
 class Sums(Protocol):
@@ -65,19 +66,18 @@ class Streaming:
             iterator (a generator, say) is taken as the batches of one update, of which one is in memory at a time.
         sample_weight : array of shape (N,), optional
             One weight for each row: for each entry of the first axis that is not `axis`. Finite and not negative. A row
-            of weight 0 is as if it were not there. With an iterator for `x`, an iterator of such arrays.
+            of weight 0 is as if it were not there. With an iterator for `x`, an iterator of such arrays. All of them
+            added up, and that times a variance, are kept in float64: within 1e-290 and 1e290, say, nothing is lost.
 
         Raises
         ------
         TypeError
             If `x` or `sample_weight` is not real numbers.
         ValueError
-            If a shape does not fit or a weight is negative, NaN or infinite. Nothing has been changed then.
+            If a shape does not fit, a weight is negative, NaN or infinite, or they add up, with what is counted
+            already, to more than float64 holds. Nothing has been changed then.
         """
-        if isinstance(x, Iterator):
-            new = self._of_all(x, sample_weight)
-        else:
-            new = self._of_one(x, sample_weight, self._features)
+        new = self._of_all(x, sample_weight) if isinstance(x, Iterator) else self._of_one(x, sample_weight, self._sums)
         # Only now, so that an exception, a memory error too, has changed nothing.
         if new is not None:
             self._take(new)
@@ -95,13 +95,14 @@ class Streaming:
         TypeError
             If it is anything else.
         ValueError
-            If it has another number of features.
+            If it has another number of features, or the weights of both add up to more than float64 holds.
         """
         if not isinstance(other, type(self)):
             raise TypeError(f"{self._name}.merge: other must be a {self._name}, got {type(other).__name__}.")
         self._check_options(other)
         if other._sums is not None:
             self._check_features(other._sums.features, self._features, "other")
+            self._check_total(_largest_count(self._sums) + _largest_count(other._sums), "merge: other's weights add")
             self._take(other._sums)
 
     def state_dict(self) -> dict[str, Any]:
@@ -202,7 +203,7 @@ class Streaming:
                 f"{self._name}.update: sample_weight must be an iterator like x, of the weights of each batch, got "
                 f"{type(weights).__name__}."
             )
-        total, features = None, self._features
+        total = None
         pairs = zip(batches, repeat(None)) if weights is None else zip_longest(batches, weights, fillvalue=_END)
         for batch, batch_weights in pairs:
             if batch is _END or batch_weights is _END:
@@ -210,18 +211,24 @@ class Streaming:
                     f"{self._name}.update: sample_weight must give the weights of each batch of x, but one of the two "
                     "iterators ended before the other."
                 )
-            new = self._of_one(batch, batch_weights, features)
+            new = self._of_one(batch, batch_weights, self._sums, total)
             total = new if total is None else total.merged(new)
-            features = total.features
         return total
 
-    def _of_one(self, value: Any, sample_weight: Any, before: int | None) -> Any:
+    def _of_one(self, value: Any, sample_weight: Any, *before: Any) -> Any:
+        """New sums of one array, which are going to be merged with those `before` that are there."""
         x = _as_values(value, self._name)
         axis = self._feature_axis(x)
         features = 1 if axis is None else x.shape[axis]
-        self._check_features(features, before, f"x has shape {x.shape} and so")
+        counted = [sums for sums in before if sums is not None]
+        self._check_features(features, counted[0].features if counted else None, f"x has shape {x.shape} and so")
         rows = x if axis is None else np.moveaxis(x, axis, -1)  # (..., C), or (N,)
         weights = None if sample_weight is None else _as_weights(sample_weight, rows, self._name)
+        if weights is not None:
+            places = rows[:1].size // max(1, features)  # each of them has the weight of its row
+            with np.errstate(over="ignore"):
+                total = weights.sum() * places + sum(map(_largest_count, counted))
+            self._check_total(total, "update: sample_weight adds")
         new = self._empty(features)
         size = self._block_size()
         # What is contiguous in no order would be copied as a whole.
@@ -250,6 +257,13 @@ class Streaming:
                 f"pass the same features, or begin a new {self._name}."
             )
 
+    def _check_total(self, total: float, what: str) -> None:
+        if not total < _MOST:
+            raise ValueError(
+                f"{self._name}.{what} up, with what is counted already, to more than float64 holds; divide all weights "
+                "by the same number."
+            )
+
     def _numbers(self, key: str, value: Any) -> Array:
         try:
             array = plain(value)
@@ -273,6 +287,10 @@ class Streaming:
                 )
             setattr(sums, name, arrays[name])
         return sums
+
+
+def _largest_count(sums: Any) -> float:
+    return 0.0 if sums is None else float(np.max(sums.count, initial=0.0))
 
 
 def fold(x: Array) -> tuple[Array, Array, int]:

@@ -13,6 +13,7 @@ cdef extern from "loops/loops.h" nogil:
         const double* biases
         const float* weights32
         const float* biases32
+        double lift
         int activation
         int narrow
         int stream
@@ -21,6 +22,7 @@ cdef extern from "loops/loops.h" nogil:
         const double* a
         const double* b
         const double* c
+        const double* rstd
         const double* weights
         const float* weights32
         int narrow
@@ -42,6 +44,7 @@ cdef extern from "loops/loops.h" nogil:
         const double* a
         const double* b
         const double* c
+        const double* rstd
         const float* mean32
         const float* rest32
         const float* a32

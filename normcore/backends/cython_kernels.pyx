@@ -44,12 +44,13 @@ vectors. A run of 49 values takes 9 ns for its sums and 10 to be written; by its
 remains is a vector with a mask at the end of each and the sum over lanes (6 ns, now 3).
 
 *Arithmetic of the write pass.* float32 storage is written with float32 arithmetic, centred on the mean split in a
-float32 part and its remainder; where a mean or scale is outside float32's comfort, in float64.
+float32 part and its remainder; where a mean or scale is outside float32's comfort, in float64. Weights of their own (layer
+norm) are divided by a power of 2 and rstd is multiplied by it: an xhat that is subnormal counts where its weight is large.
 """
 
 import numpy as np
 
-from libc.math cimport fabs, isfinite, sqrt
+from libc.math cimport fabs, frexp, isfinite, ldexp, sqrt
 from libc.stdio cimport fprintf, stderr
 from libc.stdlib cimport abort, free, malloc
 from libc.string cimport memcpy, memset
@@ -84,7 +85,22 @@ cdef extern from *:
     #define HAS_AVX512 0
     #define normcore_loops_of(vectors) normcore_loops_baseline
     #endif
+    #include <stdint.h>
+    #include <string.h>
+    /* Whether all sizes are between 2^-465 and 2^465, 1e140. As integers: no branch for each, and in vectors. */
+    static inline int all_moderate(const double *values, ptrdiff_t n) {
+        const int64_t low = (int64_t)(1023 - 465) << 52, high = (int64_t)(1023 + 465) << 52;
+        int64_t outside = 0;
+        for (ptrdiff_t i = 0; i < n; i++) {
+            int64_t bits;
+            memcpy(&bits, values + i, sizeof bits);
+            bits &= INT64_MAX;
+            outside |= (bits - low) | (high - bits);
+        }
+        return outside >= 0;
+    }
     """
+    bint all_moderate(const double* values, Py_ssize_t n) noexcept nogil
     int NORMCORE_OPENMP
     int NORMCORE_BOUNDS
     int HAS_AVX2
@@ -105,6 +121,7 @@ cdef enum:
     STREAM_BYTES = 8388608  # of a result
     NEAR_BYTES = 4194304  # of x: with the result it stays in cache
     ROWS_BYTES = 16384  # of short rows that go through the loops together: with the result, an L1 cache
+    LIFT = 1048576  # what float32 weights are divided by, so that no xhat that counts in y is subnormal
     SCRATCH = 2048  # float64 values that a call keeps on the stack
 
 
@@ -204,6 +221,15 @@ cdef inline bint is_sound_sum(double s) noexcept nogil:
 cdef inline bint is_sound(double s1, double s2) noexcept nogil:
     # Whether they came out: far from overflow, and not so small that products may have vanished.
     return is_sound_sum(s1) and is_sound_sum(s2)
+
+
+# What a backward pass multiplies beforehand of dx = (dy * weight - mean(dxhat) - xhat * mean(dxhat * xhat)) * rstd, b =
+# mean(dxhat * xhat) * rstd * rstd, may be beyond float64 where dx is not. Float32 storage never comes near that.
+
+
+cdef inline bint far_from_the_ends(double value) noexcept nogil:
+    # Whether four such factors stay within float64. What is not finite is so in any order.
+    return value == 0.0 or 1e-70 < fabs(value) < 1e70 or not isfinite(value)
 
 
 cdef bint streams(Array to, Array source, Array other) noexcept nogil:

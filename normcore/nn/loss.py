@@ -30,8 +30,9 @@ class Loss:
     Attributes
     ----------
     total_weight : float
-        What the last "mean" was divided by: the number of losses, or their weights added up. Means of batches, each
-        weighted with this, average to the mean of all rows.
+        What the last "mean" was divided by: the number of losses, or their weights added up (infinite where these are
+        beyond float64; the mean is right then too). Means of batches, each weighted with this, average to the mean of
+        all rows.
 
     Raises
     ------
@@ -40,7 +41,8 @@ class Loss:
     """
 
     _saved: Any = None
-    _factors: Array | None = None  # the sample weights
+    _factors: Array | None = None  # the sample weights, for a mean in a unit in which the largest is about 1
+    _divisor: float = 0.0  # of the mean, in that unit
     _counts: Array | None  # how much each row counts in the mean, if not as one: evaluate may set it
     total_weight: float = 0.0
 
@@ -78,23 +80,30 @@ class Loss:
         self._counts = None
         losses = self.evaluate(output, target)
         counts = self._counts
-        self._factors = factors
-        if counts is None and factors is None:
-            self.total_weight = float(losses.size)
-        else:
-            rows = factors if counts is None else counts if factors is None else counts * _beside(factors, counts)
-            assert rows is not None
-            self.total_weight = float(np.add.reduce(rows, axis=None)) * (losses.size / max(rows.size, 1))
+        rows, unit = factors, 0
         if factors is not None:
-            losses = losses * _beside(factors, losses)
+            # A mean does not depend on the unit of the weights. A power of 2 changes no digit.
+            unit = int(np.frexp(np.maximum.reduce(factors, initial=0.0))[1])
+            rows = np.ldexp(factors, -unit)
+        self._factors = factors = rows if self.reduction == "mean" else factors
+        if counts is not None:
+            rows = counts if rows is None else counts * _beside(rows, counts)
+        if rows is None:
+            self._divisor = float(losses.size)
+        else:
+            self._divisor = float(np.add.reduce(rows, axis=None)) * (losses.size / max(rows.size, 1))
+        self.total_weight = _scaled(self._divisor, unit)
+        if factors is not None:
+            # In float64, for a weight may be beyond float32 where weight * loss is not; it is rounded once, below.
+            losses = losses.astype(np.float64, copy=False) * _column(factors, losses)
         if self.reduction == "none":
             return losses.astype(output.dtype, copy=False)
         total = float(np.add.reduce(losses, axis=None, dtype=np.float64))
         if self.reduction == "sum":
             return total
-        if self.total_weight == 0.0:
+        if self._divisor == 0.0:
             return math.nan if factors is None else 0.0
-        return total / self.total_weight
+        return total / self._divisor
 
     def backward(self) -> Array:
         """Return the gradient of the last loss, of the output's shape and dtype; for "none", that of the sum.
@@ -110,7 +119,7 @@ class Loss:
             )
         scale = 1.0
         if self.reduction == "mean":
-            scale = 1.0 / self.total_weight if self.total_weight else 0.0
+            scale = 1.0 / self._divisor if self._divisor else 0.0
         if self._factors is None:
             return self.gradient(scale)
         # Weight and scale together: each alone may be beyond float16 where their product is not.
@@ -138,7 +147,7 @@ class Loss:
         return {
             name: value
             for name, value in vars(self).items()
-            if name not in ("_saved", "_factors", "_counts", "_within", "_shape")
+            if name not in ("_saved", "_factors", "_divisor", "_counts", "_within", "_shape")
         }
 
     def extra_repr(self) -> str:
@@ -149,7 +158,22 @@ class Loss:
         return f"{type(self).__name__}({self.extra_repr()})"
 
 
+def _column(rows: Array, values: Array) -> Array:
+    """A factor for each row, shaped to be multiplied with `values`."""
+    return rows.reshape(-1, *[1] * (values.ndim - 1))
+
+
 def _beside(rows: Array, values: Array) -> Array:
-    """A factor for each row, shaped to be multiplied with `values`, in their dtype or wider."""
-    factors: Array = rows.reshape(-1, *[1] * (values.ndim - 1))
-    return factors if values.itemsize == 8 else factors.astype(np.float32)
+    """The same in the dtype of `values` or wider: float64 where a factor is outside float32's comfort."""
+    factors = _column(rows, values)
+    if values.itemsize == 8 or not np.all((rows == 0.0) | ((rows > 1e-30) & (rows < 1e30))):
+        return factors
+    return factors.astype(np.float32)
+
+
+def _scaled(value: float, exponent: int) -> float:
+    """`value * 2**exponent`; infinite where that is beyond float64."""
+    try:
+        return math.ldexp(value, exponent)
+    except OverflowError:
+        return math.inf

@@ -19,7 +19,7 @@ from ._mode import mode
 from ._optimizer import check_optimizer
 from ._random import layer_generators
 from ._scheduler import check_scheduler
-from ._weights import by_class, check_sample_weight
+from ._weights import by_class, check_sample_weight, check_total
 from .metrics import check_known
 
 if TYPE_CHECKING:
@@ -170,7 +170,9 @@ def weighted(rows: Rows, class_weight: Any, trainer: Trainer) -> Rows:
         )
     index = slice(None) if rows.chosen is None else rows.chosen
     weights = np.ones(len(rows.X)) if rows.weights is None else rows.weights.copy()
-    weights[index] *= by_class(class_weight, rows.y[index])
+    with np.errstate(over="ignore"):
+        weights[index] *= by_class(class_weight, rows.y[index])
+    check_total(weights[index], "sample_weight times class_weight adds up")
     if not weights[index].any():
         raise ValueError("sample_weight and class_weight leave no row that counts; give some rows a weight.")
     return replace(rows, weights=weights)

@@ -34,6 +34,7 @@ class _Totals:
         self._ignored = ignored(trainer, rows.y)
         self._rows = 0
         self._loss = self._weight = 0.0
+        self._unit = 1.0 if rows.weights is None else _unit(rows.weights)
         self._is_sum = getattr(trainer.loss, "reduction", "mean") == "sum"
         self._criterion = trainer.loss
         self._names = list(trainer.metrics)
@@ -55,14 +56,15 @@ class _Totals:
         rows = len(output)
         if self._is_sum:
             weight: float = rows if weights is None else float(weights.sum())
-            self._loss += loss
-            self._weight += weight
+            self._loss += loss * self._unit
+            self._weight += weight * self._unit
         else:
             # What the loss itself divided by; the rows, for a loss of somebody else's.
             weight = getattr(self._criterion, "total_weight", -1.0)
             if weight < 0:
                 weight = rows if weights is None else float(weights.sum())
             if weight:
+                weight *= self._unit
                 self._loss += loss * weight
                 self._weight += weight
         if self._ignored is not None:
@@ -103,6 +105,12 @@ class _Totals:
             values[i] = self._checked(i, pooled.value(state))
         loss = self._loss / self._weight if self._weight else nan  # no row counted
         return {"loss": loss, **dict(zip(self._names, values, strict=True))}
+
+
+def _unit(weights: Array) -> float:
+    """A power of 2 that brings weights near 1: loss * weight must not leave float64."""
+    exponent = int(np.frexp(np.maximum.reduce(weights, initial=0.0))[1])
+    return 2.0 ** min(1000, max(-1000, -exponent))
 
 
 def _comes_with_us(metric: object) -> bool:

@@ -21,7 +21,15 @@ def check_sample_weight(value: Any, rows: int, owner: str) -> Array:
     weights = as_sample_weight(value, (rows,), owner, f"X has {rows} rows")
     if not weights.any():
         raise ValueError(f"{owner}: sample_weight is 0 everywhere, so no row counts; give some rows a weight.")
+    check_total(weights, f"{owner}: sample_weight adds up")
     return weights
+
+
+def check_total(weights: Array, what: str) -> None:
+    """Raise if the weights add up to so much that a loss of some elements a row could not be divided by it."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        if not np.add.reduce(weights) < 1e300:
+            raise ValueError(f"{what} to 1e300 or more; divide all weights by the same number.")
 
 
 def _is_weight(value: Any) -> bool:

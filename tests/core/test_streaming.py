@@ -314,3 +314,27 @@ def test_the_number_of_threads_changes_no_bit(rng, n):
         running = fed(RunningMoments, x)
     assert running.mean.tobytes() == fed(RunningMoments, x).mean.tobytes()
     assert running.var.tobytes() == fed(RunningMoments, x).var.tobytes()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_weights_beyond_float64_are_refused_and_change_nothing(kind):
+    x, half = np.array([[1.0, 2.0], [3.0, 5.0]]), 0.9e308
+    refused = r": sample_weight adds up, with what is counted already, to more than float64 holds; divide all "
+    merged = r"\.merge: other's weights add up, with what is counted already, to more than float64 holds; divide all "
+    empty, full = kind(), fed(kind, x[:1], [half])
+    for running in (empty, full):
+        before = json.dumps({k: np.asarray(v).tolist() for k, v in running.state_dict().items()})
+        with np.errstate(all="raise"):
+            with pytest.raises(ValueError, match=rf"^{kind.__name__}\.update{refused}"):
+                running.update(x, [half, 1e308])
+            with pytest.raises(ValueError, match=rf"^{kind.__name__}\.update{refused}"):
+                running.update(iter([x[:1], x[1:]]), iter([[half], [half]]))
+            with pytest.raises(ValueError, match=rf"^{kind.__name__}\.update{refused}"):
+                running.update(np.ones((1, 3, 2)), [0.7e308])  # a weight counts at every place of its row
+        assert json.dumps({k: np.asarray(v).tolist() for k, v in running.state_dict().items()}) == before
+    with pytest.raises(ValueError, match=rf"^{kind.__name__}{merged}"):
+        full.merge(fed(kind, x[:1], [half]))
+    with pytest.raises(ValueError, match=refused):
+        full.update(x[1:], [half])
+    full.update(x[1:], [half / 2])
+    np.testing.assert_allclose(full.mean, [5 / 3, 3.0], rtol=1e-15)

@@ -100,3 +100,44 @@ def test_tiny_sample_weights_do_not_overflow_in_float16():
     criterion = MSELoss()
     criterion(np.ones((2, 1), np.float16), np.zeros((2, 1)), np.full(2, 1e-8))
     np.testing.assert_array_equal(criterion.backward(), np.ones((2, 1)))
+
+
+# Some beyond float32 or subnormal there, the first and last near the ends of float64.
+UNITS = [2.0**e for e in (-1060, -700, -170, -148, -127, 100, 127, 130, 700, 1020)]
+
+
+@pytest.mark.parametrize("unit", UNITS)
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("kind", [CrossEntropyLoss, MSELoss, BCEWithLogitsLoss])
+def test_a_mean_does_not_depend_on_the_unit_of_the_weights(rng, kind, dtype, unit):
+    output = rng.normal(size=(3, 2)).astype(dtype)
+    target = rng.integers(2, size=3) if kind is CrossEntropyLoss else rng.uniform(size=(3, 2))
+    w = np.array([1.0, 0.5, 2.0])
+    criterion = kind()
+    expected, slope = criterion(output, target, w), criterion.backward()
+    assert criterion(output, target, w * unit) == expected
+    np.testing.assert_array_equal(criterion.backward(), slope)
+    assert criterion.total_weight == 3.5 * unit * (1 if kind is CrossEntropyLoss else 2)
+
+
+def test_weights_that_add_up_to_more_than_float64_holds():
+    criterion = MSELoss()
+    assert criterion(np.array([[1.0], [3.0]]), [[0.0], [0.0]], [1e308, 1.5e308]) == pytest.approx(5.8, rel=1e-14)
+    np.testing.assert_allclose(criterion.backward(), [[0.8], [3.6]], rtol=1e-14)
+    assert criterion.total_weight == np.inf
+
+
+def test_weights_beyond_float32_of_losses_that_bring_them_back():
+    """Weight times loss, and weight times gradient, are rounded once, from float64."""
+    output, target = np.array([[2.0**-70], [2.0**60]], np.float32), np.zeros((2, 1))
+    w = np.array([2.0**140, 2.0**-160])
+    for reduction, expected in (("sum", 1 + 2.0**-40), ("none", [[1.0], [2.0**-40]])):
+        criterion = MSELoss(reduction)
+        np.testing.assert_array_equal(criterion(output, target, w), expected)
+        np.testing.assert_array_equal(criterion.backward(), [[2.0**71], [2.0**-99]])
+
+
+def test_a_sum_in_float32_is_rounded_once():
+    output, w = np.array([[1.1], [0.3]], np.float32), np.array([0.1, 0.7])
+    squares = np.square(output)[:, 0].astype(np.float64)  # which are float32's
+    assert MSELoss("sum")(output, np.zeros((2, 1)), w) == (squares * w).sum()

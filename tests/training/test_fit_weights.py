@@ -45,6 +45,36 @@ class TestWeights:
         b = two.fit(X, y, epochs=3, seed=0, sample_weight=np.full(60, 2))
         np.testing.assert_allclose(a.history["loss"], b.history["loss"], rtol=1e-5)
 
+    @pytest.mark.parametrize("unit", [2.0**e for e in (-1060, -700, -153, -146, 130, 700, 980)])
+    @pytest.mark.parametrize("loss", [CrossEntropyLoss(), MSELoss()])
+    def test_the_unit_of_the_weights_does_not_matter(self, loss, unit):
+        w = np.random.default_rng(1).integers(1, 4, 60) * 1.0
+        target = y if isinstance(loss, CrossEntropyLoss) else np.eye(3, dtype=np.float32)[y]
+        found = []
+        for weights in (w, w * unit):
+            model = MLP([4, 8, 3], seed=0)
+            t = Trainer(model, Adam(model.parameters(), lr=0.01), loss)
+            history = t.fit(X, target, epochs=2, seed=0, batch_size=16, validation_split=0.2, sample_weight=weights)
+            found.append((history.history["loss"], history.history["val_loss"], t.evaluate(X, target, 7, weights)))
+        assert found[0] == found[1]
+
+    def test_so_it_is_for_a_sum(self):
+        found = []
+        for unit in (1.0, 2.0**-400, 2.0**980):
+            model = MLP([4, 8, 3], seed=0)
+            t = Trainer(model, SGD(model.parameters(), lr=0.1), CrossEntropyLoss("sum"))
+            found.append(t.evaluate(X, y, 7, np.full(60, unit)))
+        assert found[0] == found[1] == found[2]
+
+    def test_weights_that_add_up_to_too_much(self):
+        t = trainer()
+        before = bits(t)
+        with pytest.raises(ValueError, match=r"^fit: sample_weight adds up to 1e300 or more; divide all weights "):
+            t.fit(X, y, epochs=1, sample_weight=np.full(60, 1e299))
+        with pytest.raises(ValueError, match=r"^sample_weight times class_weight adds up to 1e300 or more; divide "):
+            t.fit(X, y, epochs=1, sample_weight=np.full(60, 1e200), class_weight={0: 1e200})
+        assert bits(t) == before
+
     def test_rows_of_weight_zero_do_not_matter_without_batch_norm(self):
         kept = np.arange(60) % 3 > 0
         target = np.where(kept, y, (y + 1) % 3)

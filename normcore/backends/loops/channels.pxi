@@ -161,6 +161,7 @@ cdef struct Numbers:
     double a[MAX_BLOCK]
     double b[MAX_BLOCK]
     double c[MAX_BLOCK]
+    double rstd[MAX_BLOCK]
 
 
 cdef inline Affine affine_from(const Affine* to, Py_ssize_t k) noexcept nogil:
@@ -172,6 +173,8 @@ cdef inline Affine affine_from(const Affine* to, Py_ssize_t k) noexcept nogil:
 cdef inline Slope slope_from(const Slope* by, Py_ssize_t k) noexcept nogil:
     cdef Slope moved = by[0]
     moved.mean, moved.a, moved.b, moved.c = by.mean + k, by.a + k, by.b + k, by.c + k
+    if by.rstd != NULL:
+        moved.rstd = by.rstd + k
     return moved
 
 
@@ -292,7 +295,7 @@ cdef Affine affine_of_channels(
     to.mean, to.scale, to.bias = mean + c0, numbers.a, bias + c0
     to.weights = to.biases = NULL
     to.weights32 = to.biases32 = NULL
-    to.activation, to.narrow, to.stream = activation, True, stream
+    to.lift, to.activation, to.narrow, to.stream = 1.0, activation, True, stream
     return to
 
 
@@ -349,14 +352,22 @@ cdef void replace_unsound(
             s2[k] = exact2[k]
 
 
+cdef inline bint channel_folds(const Backward* o, Py_ssize_t c, double b) noexcept nogil:
+    # At a glance; where it does not tell, the factors decide.
+    return 1e-70 < o.rstd[c] < 1e70 and 1e-140 < fabs(b) < 1e140 or (
+        far_from_the_ends(o.rstd[c]) and far_from_the_ends(o.weight[c]) and far_from_the_ends(o.dbias[c])
+        and far_from_the_ends(o.dweight[c]))
+
+
 cdef Slope slope_of_channels(
-    const Backward* o, const Channels* w, Py_ssize_t c0, Py_ssize_t c1, const double* s1, const double* s2,
+    const Backward* o, const Channels* w, bint wide, Py_ssize_t c0, Py_ssize_t c1, const double* s1, const double* s2,
     Numbers* numbers
 ) noexcept nogil:
     # dx = (dy - mean(dy) - xhat * mean(dy * xhat)) * (rstd * weight), gathered by what is multiplied
     cdef Slope by
     cdef Py_ssize_t c, k
     cdef double scale
+    by.rstd = NULL
     for c in range(c0, c1):
         k = c - c0
         o.dbias[c] = s1[k]
@@ -365,6 +376,13 @@ cdef Slope slope_of_channels(
         numbers.a[k] = scale
         numbers.b[k] = o.rstd[c] * o.dweight[c] / w.count * scale
         numbers.c[k] = o.dbias[c] / w.count * scale
+        numbers.rstd[k] = 0.0
+        if wide and o.training and not channel_folds(o, c, numbers.b[k]):
+            numbers.a[k] = o.weight[c]
+            numbers.b[k] = o.dweight[c] / w.count * o.weight[c]
+            numbers.c[k] = o.dbias[c] / w.count * o.weight[c]
+            numbers.rstd[k] = o.rstd[c]
+            by.rstd = numbers.rstd
     by.mean, by.a, by.b, by.c = o.mean + c0, numbers.a, numbers.b, numbers.c
     by.weights = NULL
     by.weights32 = NULL
@@ -399,6 +417,6 @@ cdef void backward_channels(const ChannelsWalk* walk, Py_ssize_t b, double* part
         sums.kind = EXACT_GRADIENTS
         sum_channels(&sums, exact1, exact2, num_threads)
         replace_unsound(o, c0, c1, exact1, exact2, s1, s2)
-    write.by = slope_of_channels(o, w, c0, c1, s1, s2, &numbers)
+    write.by = slope_of_channels(o, w, wide, c0, c1, s1, s2, &numbers)
     write.kind = INPUT_GRADIENT if o.training else SCALE
     write_channels(&write, partial != NULL)

@@ -348,6 +348,19 @@ static void NAME(column_activation_gradient)(
 INLINE void NAME(column_slope_rows)(
     const T *dy, const T *x, ptrdiff_t stride, ptrdiff_t n, const ColumnSlope *by, ptrdiff_t c, T *dx, ptrdiff_t apart,
     int some) {
+    if (STORAGE == 64 && by->rstd) { /* some column's numbers are not multiplied; the others get their usual bits */
+        for (ptrdiff_t i = 0; i < n; i++) {
+            const double mean = by->mean[c + i], va = by->a[c + i], vb = by->b[c + i], vc = by->c[c + i];
+            const double rstd = by->rstd[c + i];
+            for (int k = 0; k < some; k++) {
+                const double d = (double)NAME(get)(dy + k * stride + i), v = (double)NAME(get)(x + k * stride + i);
+                NAME(put)(
+                    dx + k * apart + i,
+                    rstd == 0.0 ? d * va - ((v - mean) * vb + vc) : (d * va - ((v - mean) * rstd * vb + vc)) * rstd);
+            }
+        }
+        return;
+    }
     if (STORAGE != 64 && !by->narrow) {
         for (ptrdiff_t i = 0; i < n; i++) {
             const double mean = by->mean[c + i], va = by->a[c + i], vb = by->b[c + i], vc = by->c[c + i];

@@ -327,18 +327,29 @@ cdef int channels_backward_columns(
     split(s.centre, w.width, s.centre32, s.rest32)
     column_gradients_of(f, o, write.dy, w, &s, num_threads)
     write.by.narrow = True
+    write.by.rstd = NULL
     for c in range(w.channels):
         o.dweight[c] *= o.rstd[c]
         scale = o.rstd[c] * o.weight[c]
         s.a[c] = scale
         s.b[c] = o.rstd[c] * o.dweight[c] / w.count * scale
         s.c[c] = o.dbias[c] / w.count * scale
+        if f.itemsize == 8:
+            s.s1[c] = 0.0
+            if o.training and not channel_folds(o, c, s.b[c]):
+                s.a[c] = o.weight[c]
+                s.b[c] = o.dweight[c] / w.count * o.weight[c]
+                s.c[c] = o.dbias[c] / w.count * o.weight[c]
+                s.s1[c] = o.rstd[c]
+                write.by.rstd = s.s1  # whose sums nobody wants any more
         write.by.narrow = (
             write.by.narrow and comfortable(o.mean[c]) and comfortable(scale) and comfortable(s.b[c])
             and fits_float(s.c[c]))
     tile(s.a, w.channels, w.width)
     tile(s.b, w.channels, w.width)
     tile(s.c, w.channels, w.width)
+    if write.by.rstd != NULL:
+        tile(s.s1, w.channels, w.width)
     narrowed(s.a, w.width, s.a32)
     narrowed(s.b, w.width, s.b32)
     narrowed(s.c, w.width, s.c32)

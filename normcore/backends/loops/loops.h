@@ -34,15 +34,18 @@ static inline int comfortable(double value) { return value == 0.0 || (fabs(value
 typedef struct {
     const double *mean, *scale, *bias;
     const double *weights, *biases; /* or NULL; then there is no bias above */
-    const float *weights32, *biases32; /* the same rounded, for storage up to 32 bits */
+    const float *weights32, *biases32; /* the same rounded, for storage up to 32 bits; weights32 divided by lift */
+    double lift; /* a power of 2 above all weights32, or 1: so that no xhat that counts is subnormal in float32 */
     int activation;
     int narrow; /* weights32 and biases32 are exact enough, if there are any */
     int stream; /* y will not be read soon: store past the cache */
 } Affine;
 
-/* dx = dy * a - ((x - mean) * b + c); with weights (layer norm) dy is dy * weight */
+/* dx = dy * a - ((x - mean) * b + c); with weights (layer norm) dy is dy * weight. Of float64, where that would multiply
+   numbers to beyond it: dx = (dy * a - ((x - mean) * rstd * b + c)) * rstd, for runs (columns) whose rstd is not 0. */
 typedef struct {
     const double *mean, *a, *b, *c;
+    const double *rstd; /* or NULL */
     const double *weights;
     const float *weights32;
     int narrow, stream;
@@ -58,6 +61,7 @@ typedef struct {
 
 typedef struct {
     const double *mean, *a, *b, *c;
+    const double *rstd; /* or NULL */
     const float *mean32, *rest32, *a32, *b32, *c32;
     int narrow, stream, near;
 } ColumnSlope;

@@ -18,8 +18,10 @@ cdef struct Rows:
     Py_ssize_t strip  # rows of a task where parameters' gradients are summed, and their number
     Py_ssize_t strips
     double count
-    float* weight32
+    float* weight32  # divided by lift
     float* bias32
+    float* whole32  # of a backward pass: weight32 not divided
+    double lift
 
 
 cdef Rows cut_rows(
@@ -31,6 +33,8 @@ cdef Rows cut_rows(
     w.size = segments * inner
     w.count = <double>w.size
     w.weight32 = w.bias32 = NULL
+    w.whole32 = NULL
+    w.lift = 1.0
     w.block = max(<Py_ssize_t>1, min(<Py_ssize_t>MAX_BLOCK, ROWS_BYTES // (w.size * itemsize)))
     w.task = w.block * max(<Py_ssize_t>1, 65536 // (w.block * w.size * itemsize))
     w.tasks = (rows + w.task - 1) // w.task
@@ -61,7 +65,7 @@ cdef inline Affine affine_of_values(
     to.mean, to.scale, to.bias = mean + r, rstd + r, NULL
     to.weights, to.biases = weight + parameter, bias + parameter
     to.weights32 = to.biases32 = NULL
-    to.activation, to.narrow, to.stream = activation, w.weight32 != NULL, stream
+    to.lift, to.activation, to.narrow, to.stream = w.lift, activation, w.weight32 != NULL, stream
     if to.narrow:
         to.weights32, to.biases32 = w.weight32 + parameter, w.bias32 + parameter
     return to
@@ -108,7 +112,7 @@ cdef Affine affine_of_segments(
     to.mean, to.scale, to.bias = numbers, numbers + MAX_BLOCK, numbers + 2 * MAX_BLOCK
     to.weights = to.biases = NULL
     to.weights32 = to.biases32 = NULL
-    to.activation, to.narrow, to.stream = activation, True, stream
+    to.lift, to.activation, to.narrow, to.stream = 1.0, activation, True, stream
     return to
 
 
@@ -279,19 +283,47 @@ cdef int forward_rows(const Loops* f, const RowForward* o, const Rows* w, int nu
 # --- the walk ---------------------------------------------------------------------------------------------------------
 
 
-cdef int narrow_parameters(const double* weight, const double* bias, Rows* w, Py_ssize_t itemsize) except -1 nogil:
+cdef int narrow_parameters(
+    const double* weight, const double* bias, bint forward, bint activation, Rows* w, Py_ssize_t itemsize
+) except -1 nogil:
     # Weight and bias as float32 where a run of them is read beside x and float32 is right for all of them.
     cdef Py_ssize_t i, n = w.parameters
+    cdef double size, largest = 0.0
+    cdef int exponent
     if w.inner > 1 or itemsize == 8:
         return 0
     for i in range(n):
-        if not (comfortable(weight[i]) and fits_float(bias[i])):
+        size = fabs(weight[i])
+        if not 1e-30 < size <= LIFT:
+            if not comfortable(weight[i]):
+                return 0
+            largest = max(largest, size)
+        if not fits_float(bias[i]):
             return 0
-    w.weight32 = <float*>scratch_memory(2 * n * sizeof(float))
+    if forward or activation:
+        w.lift = LIFT
+    if largest > LIFT and w.lift != 1.0:
+        frexp(largest, &exponent)
+        w.lift = ldexp(1.0, exponent)
+        for i in range(n):
+            if not (weight[i] == 0.0 or fabs(weight[i]) > 1e-37 * w.lift):
+                return 0
+    w.weight32 = <float*>scratch_memory((2 if forward else 3) * n * sizeof(float))
     w.bias32 = w.weight32 + n
-    narrowed(weight, n, w.weight32)
     narrowed(bias, n, w.bias32)
+    lowered(weight, 1.0 / w.lift, n, w.weight32)
+    if not forward:
+        w.whole32 = w.weight32
+        if w.lift != 1.0:
+            w.whole32 = w.weight32 + 2 * n
+            narrowed(weight, n, w.weight32 + 2 * n)
     return 0
+
+
+cdef inline void lowered(const double* values, double by, Py_ssize_t n, float* to) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(n):
+        to[i] = <float>(values[i] * by)
 
 
 cdef int rows_forward_walk(
@@ -299,7 +331,7 @@ cdef int rows_forward_walk(
     int num_threads
 ) except -1 nogil:
     cdef Rows w = cut_rows(rows, segments, inner, parameters, f.itemsize)
-    narrow_parameters(o.weight, o.bias, &w, f.itemsize)
+    narrow_parameters(o.weight, o.bias, True, False, &w, f.itemsize)
     try:
         forward_rows(f, o, &w, num_threads)
     finally:
@@ -312,7 +344,7 @@ cdef int rows_backward_walk(
     int num_threads
 ) except -1 nogil:
     cdef Rows w = cut_rows(rows, segments, inner, parameters, f.itemsize)
-    narrow_parameters(o.weight, o.bias, &w, f.itemsize)
+    narrow_parameters(o.weight, o.bias, False, o.activation != 0, &w, f.itemsize)
     try:
         if inner == 1:
             backward_values(f, o, &w, num_threads)

@@ -14,6 +14,21 @@ cdef inline void row_slope(
     c[0] = sum_dxhat / w.count * rstd if o.centred else 0.0
 
 
+cdef bint unfold_row(
+    const RowBackward* o, const Rows* w, Py_ssize_t r, double sum_dxhat, double sum_dxhat_xshift, double* b, double* c,
+    double* apart
+) noexcept nogil:
+    # Where rstd * rstd may have left float64, b and c without it; `apart` is rstd then, else 0.
+    cdef double rstd = o.rstd[r]
+    apart[0] = 0.0
+    if far_from_the_ends(rstd) and far_from_the_ends(sum_dxhat) and far_from_the_ends(sum_dxhat_xshift * rstd):
+        return False
+    b[0] = sum_dxhat_xshift * rstd / w.count
+    c[0] = sum_dxhat / w.count if o.centred else 0.0
+    apart[0] = rstd
+    return True
+
+
 cdef void undo_activation_of_values(
     const Loops* f, const RowBackward* o, const Rows* w, Py_ssize_t r, Py_ssize_t n
 ) noexcept nogil:
@@ -80,7 +95,7 @@ cdef bint sums_of_rows(
     for i from 0 <= i < n by runs:
         parameter = first_parameter(w, r + i)
         sum_runs(
-            f, o, (r + i) * w.size, runs, w.size, o.weight + parameter, NULL if exact else w.weight32 + parameter,
+            f, o, (r + i) * w.size, runs, w.size, o.weight + parameter, NULL if exact else w.whole32 + parameter,
             exact, o.mean + r + i, s1 + i, s2 + i)
     if exact:
         return False
@@ -98,16 +113,26 @@ cdef void input_gradient_of_rows(
 ) noexcept nogil:
     cdef double b[MAX_BLOCK]
     cdef double c[MAX_BLOCK]
+    cdef double apart[MAX_BLOCK]
+    cdef double a[MAX_BLOCK]
+    cdef bint any_apart = False
     cdef Slope by
     cdef Array dy = activated(o)
     cdef Py_ssize_t i, first, size, runs = n if share_parameters(w) else 1
     for i in range(n):
         row_slope(o, w, r + i, s1[i], s2[i], b + i, c + i)
+    by.rstd = NULL
+    if f.itemsize == 8 and not all_moderate(b, n):
+        for i in range(n):
+            any_apart = unfold_row(o, w, r + i, s1[i], s2[i], b + i, c + i, apart + i) or any_apart
+            a[i] = o.rstd[r + i] if apart[i] == 0.0 else 1.0
     by.narrow, by.stream = w.weight32 != NULL, o.stream
     for i from 0 <= i < n by runs:
         by.mean, by.a, by.b, by.c = o.mean + r + i, o.rstd + r + i, b + i, c + i
+        if any_apart:
+            by.a, by.rstd = a + i, apart + i
         by.weights = o.weight + first_parameter(w, r + i)
-        by.weights32 = w.weight32 + first_parameter(w, r + i) if by.narrow else NULL
+        by.weights32 = w.whole32 + first_parameter(w, r + i) if by.narrow else NULL
         first, size = (r + i) * w.size, runs * w.size
         f.input_gradient(at(dy, first, size), at(o.x, first, size), runs, w.size, &by, at(o.dx, first, size))
 
@@ -202,7 +227,8 @@ cdef void sums_of_segments(
 
 
 cdef void slope_of_segments(
-    const RowBackward* o, const Rows* w, Py_ssize_t r, const double* s1, const double* s2, double* b, double* c
+    const RowBackward* o, const Rows* w, Py_ssize_t r, const double* s1, const double* s2, double* b, double* c,
+    double* apart
 ) noexcept nogil:
     cdef double sum_dxhat = 0.0, sum_dxhat_xshift = 0.0
     cdef Segment s = segment_number(w, r * w.segments)
@@ -211,13 +237,17 @@ cdef void slope_of_segments(
         sum_dxhat_xshift += o.weight[s.parameter] * s2[s.t]
         advance(w, &s)
     row_slope(o, w, r, sum_dxhat, sum_dxhat_xshift, b + r, c + r)
+    apart[r] = 0.0
+    if o.x.itemsize == 8 and not all_moderate(b + r, 1):
+        unfold_row(o, w, r, sum_dxhat, sum_dxhat_xshift, b + r, c + r, apart + r)
 
 
 cdef void input_gradient_of_segments(
     const Loops* f, const RowBackward* o, const Rows* w, Py_ssize_t t0, Py_ssize_t t1, const double* row_b,
-    const double* row_c
+    const double* row_c, const double* row_apart
 ) noexcept nogil:
     cdef double mean[MAX_BLOCK]
+    cdef double apart[MAX_BLOCK]
     cdef double a[MAX_BLOCK]
     cdef double b[MAX_BLOCK]
     cdef double c[MAX_BLOCK]
@@ -231,9 +261,14 @@ cdef void input_gradient_of_segments(
     by.narrow, by.stream = True, o.stream
     while t0 < t1:
         n = min(<Py_ssize_t>MAX_BLOCK, t1 - t0)
+        by.rstd = NULL
         for i in range(n):
             mean[i], b[i], c[i] = o.mean[s.r], row_b[s.r], row_c[s.r]
             a[i] = o.rstd[s.r] * o.weight[s.parameter]
+            apart[i] = row_apart[s.r]
+            if apart[i] != 0.0:
+                a[i] = o.weight[s.parameter]
+                by.rstd = apart
             advance(w, &s)
         size = n * w.inner
         f.input_gradient(
@@ -249,6 +284,7 @@ cdef struct SegmentsWalk:
     double* s2
     double* b  # of all rows
     double* c
+    double* apart
     Py_ssize_t each  # segments of a task, where rows are few and large
     Py_ssize_t tasks
     int num_threads
@@ -267,8 +303,8 @@ cdef void backward_task(void* what, Py_ssize_t t) noexcept nogil:
             undo_activation_of_segments(f, o, w, t0, t1)
         sums_of_segments(f, o, w, t0, t1, walk.s1, walk.s2)
         for row in range(r, r + n):
-            slope_of_segments(o, w, row, walk.s1, walk.s2, walk.b, walk.c)
-        input_gradient_of_segments(f, o, w, t0, t1, walk.b, walk.c)
+            slope_of_segments(o, w, row, walk.s1, walk.s2, walk.b, walk.c, walk.apart)
+        input_gradient_of_segments(f, o, w, t0, t1, walk.b, walk.c, walk.apart)
         r += n
     f.stream_end()
 
@@ -285,7 +321,7 @@ cdef void input_gradient_task(void* what, Py_ssize_t t) noexcept nogil:
     cdef const SegmentsWalk* walk = <const SegmentsWalk*>what
     cdef Py_ssize_t t0 = mirrored(t, walk.tasks, walk.num_threads) * walk.each
     cdef Py_ssize_t t1 = min(t0 + walk.each, walk.w.rows * walk.w.segments)
-    input_gradient_of_segments(walk.f, walk.o, walk.w, t0, t1, walk.b, walk.c)
+    input_gradient_of_segments(walk.f, walk.o, walk.w, t0, t1, walk.b, walk.c, walk.apart)
     walk.f.stream_end()
 
 
@@ -294,8 +330,9 @@ cdef int backward_segments(const Loops* f, const RowBackward* o, const Rows* w, 
     cdef Py_ssize_t r, total = w.rows * w.segments
     cdef Segment s
     walk.f, walk.o, walk.w, walk.num_threads = f, o, w, num_threads
-    walk.s1 = <double*>scratch_memory((2 * total + 2 * w.rows) * sizeof(double))
+    walk.s1 = <double*>scratch_memory((2 * total + 3 * w.rows) * sizeof(double))
     walk.s2, walk.b, walk.c = walk.s1 + total, walk.s1 + 2 * total, walk.s1 + 2 * total + w.rows
+    walk.apart = walk.c + w.rows
     if num_threads == 1 or w.tasks >= 2 * num_threads or w.size < 2 * PIECE:
         run_tasks(backward_task, &walk, w.tasks, num_threads)
     else:  # few rows, each large
@@ -303,7 +340,7 @@ cdef int backward_segments(const Loops* f, const RowBackward* o, const Rows* w, 
         walk.tasks = (total + walk.each - 1) // walk.each
         run_tasks(sums_task, &walk, walk.tasks, num_threads)
         for r in range(w.rows):
-            slope_of_segments(o, w, r, walk.s1, walk.s2, walk.b, walk.c)
+            slope_of_segments(o, w, r, walk.s1, walk.s2, walk.b, walk.c, walk.apart)
         run_tasks(input_gradient_task, &walk, walk.tasks, num_threads)
     memset(o.dweight, 0, w.parameters * sizeof(double))
     memset(o.dbias, 0, w.parameters * sizeof(double))

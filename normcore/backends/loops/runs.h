@@ -202,12 +202,13 @@ static void NAME(gradients)(
 /* y = (x - mean) * scale + bias of run k from its value number `at` on. In float32 the mean is split in two, so that
    centring is exact to a rounding of the difference; folding it into the bias would lose the digits that the offset has. */
 INLINE void NAME(affine_chunk)(const T *x, ptrdiff_t n, const Affine *to, ptrdiff_t k, ptrdiff_t at, T *y) {
-    const double mean_k = to->mean[k], scale_k = to->scale[k], bias_k = to->weights ? 0.0 : to->bias[k];
+    const double mean_k = to->mean[k], bias_k = to->weights ? 0.0 : to->bias[k];
+    const double scale_k = to->weights ? to->scale[k] * to->lift : to->scale[k];
     ptrdiff_t i = 0;
     if (STORAGE != 64 && !(comfortable(mean_k) && comfortable(scale_k) && fits_float(bias_k) && to->narrow)) {
         for (; i < n; i++) {
             double weight = to->weights ? to->weights[at + i] : 1.0, bias = to->weights ? to->biases[at + i] : bias_k;
-            NAME(put)(y + i, ((double)NAME(get)(x + i) - mean_k) * scale_k * weight + bias);
+            NAME(put)(y + i, ((double)NAME(get)(x + i) - mean_k) * to->scale[k] * weight + bias);
         }
         return;
     }
@@ -284,6 +285,14 @@ static void NAME(activation_gradient)(
 INLINE void NAME(slope_chunk)(const T *dy, const T *x, ptrdiff_t n, const Slope *by, ptrdiff_t k, ptrdiff_t at, T *dx) {
     const double mean_k = by->mean[k], a_k = by->a[k], b_k = by->b[k], c_k = by->c[k];
     ptrdiff_t i = 0;
+    if (STORAGE == 64 && by->rstd && by->rstd[k] != 0.0) {
+        const double rstd = by->rstd[k];
+        for (; i < n; i++) {
+            double d = (double)NAME(get)(dy + i) * (by->weights ? by->weights[at + i] : 1.0);
+            NAME(put)(dx + i, (d * a_k - (((double)NAME(get)(x + i) - mean_k) * rstd * b_k + c_k)) * rstd);
+        }
+        return;
+    }
     if (STORAGE != 64
         && !(comfortable(mean_k) && comfortable(a_k) && comfortable(b_k) && fits_float(c_k) && by->narrow)) {
         for (; i < n; i++) {
