@@ -49,13 +49,11 @@ class WeightedBatchNorm(Module):
         rstd = 1.0 / np.sqrt(var + layer.eps)
         xhat = centred * rstd
         self._saved = xhat, rstd, share, x.dtype
-        count = layer.num_batches_tracked
-        if layer.update_stats and count is not None:
+        if layer.update_stats and layer.num_batches_tracked is not None:
             # As many rows as weights that are counts say; for weights of any other scale, those that count.
             n = max(float(self.rows.sum()), float(np.count_nonzero(self.rows)))
             if n > 1:
                 layer._take_in(mean, var * (n / (n - 1.0)))
-                count += 1
         y: Array = (xhat * layer.weight.data + layer.bias.data).astype(x.dtype, copy=False)
         return y
 

@@ -111,7 +111,8 @@ def test_counts_of_a_state(kind):
     for key, value in m.state_dict().items():
         np.testing.assert_array_equal(value, before[key])
     for good in (0.0, 0.25):
-        m.load_state_dict(before | {"count": [2.0, good] if several else good})
+        nothing = {"min": [1.0, INF], "max": [3.0, -INF]} if several and good == 0.0 else {}
+        m.load_state_dict(before | nothing | {"count": [2.0, good] if several else good})
         assert np.min(m.count) == good
 
 

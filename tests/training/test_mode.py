@@ -103,7 +103,7 @@ def test_threads_predict_with_one_trainer():
 def _in_a_fork(ok):
     """The exit code of a forked child: 0 if what it computes is true; 14 (SIGALRM) if it hangs."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 warns of forks beside threads
+        warnings.simplefilter("ignore")  # Python 3.12 warns of forks beside threads, and JAX of any
         child = os.fork()
     if not child:
         code = 1
