@@ -44,8 +44,9 @@ vectors. A run of 49 values takes 9 ns for its sums and 10 to be written; by its
 remains is a vector with a mask at the end of each and the sum over lanes (6 ns, now 3).
 
 *Arithmetic of the write pass.* float32 storage is written with float32 arithmetic, centred on the mean split in a
-float32 part and its remainder; where a mean or scale is outside float32's comfort, in float64. Weights of their own (layer
-norm) are divided by a power of 2 and rstd is multiplied by it: an xhat that is subnormal counts where its weight is large.
+float32 part and its remainder; where a mean or scale is outside float32's comfort, in float64. Weights of their own
+(layer norm) are divided by a power of 2 and rstd is multiplied by it: an xhat that is subnormal counts where its weight
+is large.
 """
 
 import numpy as np
