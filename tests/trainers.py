@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import tracemalloc
+
 import numpy as np
+import pytest
 
 from normcore.nn import MLP, BatchNorm1d, Dropout, Linear, ReLU, Sequential
 from normcore.optim import Adam
@@ -107,3 +111,22 @@ class Rows(Callback):
 
     def on_train_end(self, trainer):
         del trainer.model.forward
+
+
+def refused_checkpoint(t, path, message):
+    """One sentence that names the file, and the trainer as it was; returns the peak of memory."""
+    before, epochs = bits(t), t.history.to_dict()
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match=message) as caught:
+            t.load_checkpoint(path)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    said = str(caught.value)
+    assert said.startswith(f"load_checkpoint: {os.fspath(path)!r}: ")
+    assert said.endswith("; nothing was changed.")
+    assert said.isprintable()
+    assert bits(t) == before
+    assert t.history.to_dict() == epochs
+    return peak

@@ -15,21 +15,21 @@ Modes = list[tuple[Module, bool]]
 class _Evaluation:
     """A model that is being evaluated: in which threads, and the modes that its layers had before the first of them."""
 
-    def __init__(self, before: Modes) -> None:
+    def __init__(self, model: Module, before: Modes) -> None:
+        self.model = model
         self.before = before
         self.threads: list[int] = []  # once for every block that a thread is in
 
 
 # Threads may predict with one model at once: the first puts it into evaluation mode, the last puts back what was.
-_evaluations: dict[int, _Evaluation] = {}  # which one another thread joins, by the model's id
-_all_evaluations: list[_Evaluation] = []  # in the order in which they began
+_evaluations: list[_Evaluation] = []  # in the order in which they began; threads join a model's first
 _counting = threading.RLock()
 
 
 def _after_fork_in_child() -> None:
     """Only the thread that forked goes on: what the others evaluated is over."""
     this = threading.get_ident()
-    for evaluation in reversed(_all_evaluations.copy()):
+    for evaluation in reversed(_evaluations.copy()):
         evaluation.threads = [thread for thread in evaluation.threads if thread == this]
         if not evaluation.threads:
             _end(evaluation)
@@ -68,18 +68,18 @@ def mode(model: Module, training: bool) -> Iterator[None]:
 
 @contextmanager
 def _evaluation(model: Module) -> Iterator[None]:
-    mine, thread, counted = _Evaluation([]), threading.get_ident(), False
+    mine, thread, counted = _Evaluation(model, []), threading.get_ident(), False
     try:
         with _counting:
-            before, shared = _modes(model), _evaluations.get(id(model))
+            before = _modes(model)
+            _evaluations[:] = [known for known in _evaluations if known.threads]  # others Ctrl-C has left behind
+            shared = next((known for known in _evaluations if known.model is model), None)
             # Inside a block of training mode that is inside another evaluation, this one stands by itself.
-            if shared is not None and shared.threads and not any(was for _, was in before):
+            if shared is not None and not any(was for _, was in before):
                 mine = shared
             else:
                 mine.before = before
-                _all_evaluations.append(mine)
-                if shared is None or not shared.threads:
-                    _evaluations[id(model)] = mine
+                _evaluations.append(mine)
                 model.eval()
             mine.threads.append(thread)
             counted = True  # at once: Ctrl-C cannot come between the two
@@ -93,7 +93,5 @@ def _evaluation(model: Module) -> Iterator[None]:
 
 
 def _end(evaluation: _Evaluation) -> None:
-    _all_evaluations[:] = [other for other in _all_evaluations if other is not evaluation]
-    for model in [model for model, known in _evaluations.items() if known is evaluation]:
-        del _evaluations[model]
+    _evaluations[:] = [other for other in _evaluations if other is not evaluation]
     _put_back(evaluation.before)

@@ -33,12 +33,12 @@ def model():
 
 def test_what_an_evaluation_of_before_has_left_is_not_put_back(model):
     """Ctrl-C came while it ended, and since then the model was put into evaluation mode for good."""
-    _evaluations[id(model)] = _Evaluation([(module, True) for module in model.modules()])
+    _evaluations.append(_Evaluation(model, [(module, True) for module in model.modules()]))
     model.eval()
     with mode(model, False):
         assert not any(modes(model))
     assert not any(modes(model))
-    assert id(model) not in _evaluations
+    assert not _evaluations
 
 
 def test_each_layer_gets_back_the_mode_that_it_had(model):
